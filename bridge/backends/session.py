@@ -1,0 +1,185 @@
+"""What a session is: a conversation with a platform, written without I/O.
+
+The crossing tells a session what happened (past participles) and carries out what follows (a Step). Rules that bind:
+
+1. A session never raises on what the platform says: what cannot be read is `Unread`.
+2. It never waits, looks at a clock or logs: every call is given the time, `wake` asks to be called again.
+3. It owns the commands it was given until they have their final Response.
+4. Secrets pass through it unseen (options.Secret): the doors reveal them.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from msgspec import Struct
+
+from bridge.model import Command, Condition, Event, Instant, Response, State, Unread
+from bridge.options import BackendOptions, Secret
+from bridge.times import rfc3339, unix
+
+Hidden = str | Secret
+
+
+class Dial(Struct, frozen=True):
+    """Open a WebSocket. The crossing's back-off decides when.
+
+    slow: after a refused login (30 s, 1 m, 2 m, 5 m …) · after: seconds at least, where the platform said so.
+    """
+
+    link: str
+    url: Hidden
+    headers: Mapping[str, Hidden] = {}
+    basic: tuple[str, Hidden] | None = None
+    slow: bool = False
+    after: float | None = None
+
+
+class Send(Struct, frozen=True):
+    """Put one text frame on a link; the frame is never logged."""
+
+    link: str
+    frame: str
+
+
+class Call(Struct, frozen=True):
+    """One HTTP request. `body`: JSON is made of it at the door, where secrets in it are revealed."""
+
+    id: str
+    method: str
+    url: str
+    headers: Mapping[str, Hidden] = {}
+    body: Mapping[str, Any] | bytes | None = None
+    deadline: float = 30.0
+    after: float = 0.0
+
+
+class Hang(Struct, frozen=True):
+    """Close a link; the session hears no more of it, unless it dials again."""
+
+    link: str
+    why: str
+
+
+class Step(Struct, frozen=True):
+    """What follows from what happened.
+
+    heard: in order · do: in order · wake: Instant.mono at which woken() is to be called, None: not at all; each Step
+    says it anew · remember: handed to started() after a restart.
+    """
+
+    heard: tuple[Event | State | Response | Unread | Condition, ...] = ()
+    do: tuple[Dial | Send | Call | Hang, ...] = ()
+    wake: float | None = None
+    remember: bytes | None = None
+
+
+NOTHING = Step()
+
+
+class Answer(Struct, frozen=True):
+    """What a Call came to: a status with headers and body, or (status 0) why there is none."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = {}
+    error: str = ""
+
+
+class Loss(Struct, frozen=True):
+    """Why a link is not there (any more).
+
+    kind: "refused" (told no: 401, 403) · "failed" (not reached, or another answer) · "closed" · "ping" · "idle" ·
+    "too_large" · "asked" (by a command) · error: in words, free of secrets · status: of the handshake ·
+    seen: the link's last sign of life · after: Retry-After in seconds.
+    """
+
+    kind: Literal["refused", "failed", "closed", "ping", "idle", "too_large", "asked"]
+    error: str
+    seen: Instant
+    status: int | None = None
+    after: float | None = None
+
+
+class Session(Protocol):
+    """One platform's conversation. Every method returns the Step that follows.
+
+    started: memory: what an earlier session remembered · seen: its last sign of life; None: the first start, no gap.
+    stopped: the program ends; every command still waiting gets its final Response.
+    """
+
+    def started(self, memory: bytes | None, seen: Instant | None, now: Instant) -> Step: ...
+    def opened(self, link: str, now: Instant) -> Step: ...
+    def received(self, link: str, frame: bytes, now: Instant) -> Step: ...
+    def answered(self, call: str, answer: Answer, now: Instant) -> Step: ...
+    def ordered(self, command: Command, now: Instant) -> Step: ...
+    def woken(self, now: Instant) -> Step: ...
+    def lost(self, link: str, loss: Loss, now: Instant) -> Step: ...
+    def stopped(self, now: Instant) -> Step: ...
+
+
+class CommandSpec(Struct, frozen=True):
+    """One command of a platform: its name, the Struct its fields are checked against, where it lives.
+
+    subject: "" for the backend itself, else a pattern over topic levels such as "application/+/device/+".
+    """
+
+    name: str
+    body: type[Struct]
+    subject: str = ""
+
+
+class MakeSession(Protocol):
+    def __call__(self, options: Any) -> Session: ...
+
+
+class Platform(Struct, frozen=True):
+    """One entry of the registry.
+
+    events: the closed set of event types, for metrics (others count as "other").
+    """
+
+    word: str
+    options: type[BackendOptions]
+    session: MakeSession
+    events: tuple[str, ...]
+    commands: tuple[CommandSpec, ...] = ()
+
+
+class Gap(Struct, frozen=True, rename={"since": "from", "until": "to"}):
+    """Data of a `gap` event: the window in which the backend was blind, RFC 3339 UTC."""
+
+    since: str
+    until: str
+    reason: str
+    backfill: Literal["none", "started", "done", "partial"] = "none"
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return unix(self.until) - unix(self.since)
+
+
+class Blindness:
+    """From when until when a session heard nothing. The first start is no blindness."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._reason = ""
+
+    def begins(self, seen: Instant | None, reason: str) -> None:
+        """Called at each loss; the window begins with the last sign of life before the first one."""
+        if self._since is None and seen is not None:
+            self._since, self._reason = seen.unix, reason
+
+    def ends(self, now: Instant) -> Gap | None:
+        """The window that ends now, if there was one."""
+        if self._since is None:
+            return None
+        gap = Gap(since=rfc3339(self._since), until=rfc3339(now.unix), reason=self._reason)
+        self._since = None
+        return gap
+
+
+def gap_event(gap: Gap) -> Event:
+    """The event that tells of a gap."""
+    return Event(subject="", type="gap", data=gap)

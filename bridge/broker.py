@@ -1,0 +1,234 @@
+"""The MQTT door: the only module that knows aiomqtt and paho.
+
+1. A new client object per connection: a reused paho client sends again by itself, which doubles and overtakes.
+2. publish() never waits; what became of it is told to `acknowledged` with the PUBACK's reason code (QoS 0: 0, once it
+   is written to the socket). aiomqtt hides that code, so paho's callback is taken from below it.
+3. The session begins clean and ends with the connection: a command sent while we are away is never executed later.
+"""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import aiomqtt
+import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from bridge.errors import Refused, Transient
+from bridge.links.tls import tls_context
+from bridge.model import Message
+from bridge.options import MqttOptions
+
+PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+QUOTA_EXCEEDED = 0x97
+SESSION_TAKEN_OVER = 0x8E
+REFUSED = 0x80  # reason codes from here on mean no (MQTT 5, 2.4)
+_REFUSING = {0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C}  # version, client id, password, not authorized, banned, method
+_CONNECT_S = 10.0
+
+
+class Lost(Transient):
+    """The connection ended. code: the DISCONNECT's reason code, where the broker gave one."""
+
+    def __init__(self, message: str, code: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A message that came in; the MQTT 5 properties are absent on 3.1.1."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    expiry: int | None = None
+
+
+@dataclass
+class Connection:
+    """One connection to the broker, from its CONNACK to its end."""
+
+    version: int
+    receive_maximum: int = 65_535
+    maximum_packet_size: int | None = None
+    maximum_qos: int = 2
+    retain_available: bool = True
+    acknowledged: Callable[[int, int], None] = lambda packet, code: None
+    _client: aiomqtt.Client = field(default=cast(aiomqtt.Client, None), repr=False)
+    _paho: paho.Client = field(default=cast(paho.Client, None), repr=False)
+
+    def publish(self, message: Message, qos: int, retain: bool = False) -> int:
+        """The packet id under which it will be acknowledged. Raises Lost where the connection is gone."""
+        info = self._paho.publish(
+            message.topic,
+            message.payload,
+            min(qos, self.maximum_qos),
+            retain and self.retain_available,
+            _properties(message.properties) if self.version == 5 and message.properties else None,
+        )
+        if info.rc not in (paho.MQTT_ERR_SUCCESS, paho.MQTT_ERR_QUEUE_SIZE):
+            raise Lost(paho.error_string(info.rc))
+        return info.mid
+
+    def fits(self, message: Message) -> bool:
+        """Whether the broker's Maximum Packet Size allows it."""
+        if self.maximum_packet_size is None:
+            return True
+        # fixed header at most 5, topic length 2, packet id 2, property length at most 4 (MQTT 5, 2.1 and 3.3)
+        size = len(message.topic.encode()) + len(message.payload) + len(message.properties) + 13
+        return size <= self.maximum_packet_size
+
+    async def subscribe(self, filters: Iterable[str], retained: bool = False) -> None:
+        """At QoS 1; what is retained comes only where asked for (on 3.1.1 always, marked). Raises Transient."""
+        try:
+            if self.version == 5:
+                options = SubscribeOptions(1, retainAsPublished=True, retainHandling=0 if retained else 2)
+                codes = await self._client.subscribe([(one, options) for one in filters])
+            else:
+                codes = await self._client.subscribe([(one, 1) for one in filters])
+        except aiomqtt.MqttError as error:
+            raise Lost(f"subscription failed: {error}") from None
+        if any((code.value if isinstance(code, ReasonCode) else code) >= REFUSED for code in codes):
+            raise Refused("the broker does not allow the subscription to command topics: check its access rules")
+
+    async def messages(self) -> AsyncIterator[Incoming]:
+        """What comes in, until the connection ends: raises Lost."""
+        try:
+            async for message in self._client.messages:
+                yield _incoming(message)
+        except aiomqtt.MqttError as error:
+            raise _lost(error.__cause__ or error) from None
+
+
+@asynccontextmanager
+async def connect(options: MqttOptions, url: str, client_id: str, will: Message | None) -> AsyncIterator[Connection]:
+    """A connection to one of the brokers; a regular end takes the will back.
+
+    Raises Refused (not accepted), Transient (not reached), Lost (ended, from publish, subscribe or messages).
+    """
+    client, connection = _client(options, url, client_id, will)
+    try:
+        await client.__aenter__()
+    except aiomqtt.MqttCodeError as error:
+        raise _refusal(error.rc) from None
+    except (aiomqtt.MqttError, OSError, ValueError) as error:
+        raise Transient(f"{error or type(error).__name__}") from None
+    try:
+        yield connection
+    finally:
+        await _leave(client)
+
+
+async def _leave(client: aiomqtt.Client) -> None:
+    leaving: Awaitable[None] = client.__aexit__(None, None, None)
+    try:
+        await asyncio.wait_for(leaving, 2.0)
+    except (aiomqtt.MqttError, TimeoutError, OSError):
+        pass
+    finally:
+        if (sock := client._client.socket()) is not None:  # a frozen broker: paho still waits to say goodbye
+            client._client._sock_close()
+            sock.close()
+
+
+def _client(options: MqttOptions, url: str, client_id: str, will: Message | None) -> tuple[aiomqtt.Client, Connection]:
+    address = urlsplit(url)
+    version = 5 if options.version == "5" else 4
+    web = address.scheme in ("ws", "wss")
+    path = (address.path or "/mqtt") + (f"?{address.query}" if address.query else "")
+    versioned: dict[str, Any] = {"clean_start": True} if version == 5 else {"clean_session": True}
+    client = aiomqtt.Client(
+        address.hostname or "127.0.0.1",
+        address.port or PORTS[address.scheme],
+        username=options.username,
+        password=options.password.reveal() if options.password else None,
+        identifier=client_id,
+        protocol=aiomqtt.ProtocolVersion.V5 if version == 5 else aiomqtt.ProtocolVersion.V311,
+        will=_will(will, version, options.qos) if will is not None else None,
+        transport="websockets" if web else "tcp",
+        websocket_path=path if web else None,
+        timeout=_CONNECT_S,
+        keepalive=max(1, int(options.keepalive)),
+        max_inflight_messages=0,  # the publisher keeps the window
+        max_queued_outgoing_messages=0,
+        tls_context=tls_context(options.tls) if address.scheme in ("mqtts", "wss") else None,
+        **versioned,
+    )
+    connection = Connection(version, _client=client, _paho=client._client)
+    _listen_below(client._client, connection)
+    return client, connection
+
+
+def _will(will: Message, version: int, qos: int) -> aiomqtt.Will:
+    properties = _properties(will.properties, PacketTypes.WILLMESSAGE) if version == 5 and will.properties else None
+    return aiomqtt.Will(will.topic, will.payload, qos, retain=True, properties=properties)
+
+
+def _listen_below(client: paho.Client, connection: Connection) -> None:
+    """CONNACK's properties and PUBACK's reason code, which aiomqtt does not pass on."""
+    above = cast(Callable[..., None], client.on_connect)
+
+    def on_connect(c: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None = None) -> None:
+        if properties is not None:
+            connection.receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
+            connection.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
+            connection.maximum_qos = getattr(properties, "MaximumQoS", 2)
+            connection.retain_available = bool(getattr(properties, "RetainAvailable", 1))
+        above(c, userdata, flags, reason, properties)
+
+    def on_publish(c: Any, userdata: Any, packet: int, reason: ReasonCode, properties: Any = None) -> None:
+        connection.acknowledged(packet, reason.value)
+
+    client.on_connect = on_connect
+    client.on_publish = on_publish
+
+
+@functools.lru_cache(64)
+def _properties(encoded: bytes, packet: int = PacketTypes.PUBLISH) -> Properties:
+    """paho's form of encoded properties."""
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    length, rest = len(encoded), b""
+    while True:  # a variable byte integer (MQTT 5, 1.5.5)
+        length, low = length >> 7, length & 127
+        rest += bytes((low | (128 if length else 0),))
+        if not length:
+            break
+    properties.unpack(rest + encoded)  # type: ignore[no-untyped-call]
+    return properties
+
+
+def _incoming(message: aiomqtt.Message) -> Incoming:
+    payload = message.payload if isinstance(message.payload, bytes) else b""
+    properties = message.properties
+    return Incoming(
+        str(message.topic),
+        payload,
+        bool(message.retain),
+        getattr(properties, "ResponseTopic", None),
+        getattr(properties, "CorrelationData", None),
+        getattr(properties, "MessageExpiryInterval", None),
+    )
+
+
+def _refusal(reason: ReasonCode | int | None) -> Transient:
+    code = reason.value if isinstance(reason, ReasonCode) else int(reason or 0)
+    text = f"the broker refused the connection: {reason} (code {code})"
+    return Refused(f"{text}; check mqtt.username and mqtt.password") if code in _REFUSING else Transient(text)
+
+
+def _lost(cause: BaseException) -> Lost:
+    reason = cause.rc if isinstance(cause, aiomqtt.MqttCodeError) else None
+    code = reason.value if isinstance(reason, ReasonCode) else None
+    if code == SESSION_TAKEN_OVER:
+        return Lost("session taken over: two bridges share this client id; give each its own mqtt.client_id", code)
+    return Lost(f"the connection to the broker ended: {cause}", code)

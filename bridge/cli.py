@@ -1,0 +1,219 @@
+"""The command line. Each command imports its own rooms when it is called, so that none pays for another.
+
+Exit codes: 0 ok · 1 runtime failure · 2 usage · 78 bad configuration (EX_CONFIG of sysexits.h).
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bridge import __version__
+from bridge.errors import BadConfig, BridgeError
+from bridge.options import Duration, LogOptions, MqttOptions, Secret
+
+if TYPE_CHECKING:
+    from bridge.config import Config
+
+OK, FAILED, USAGE, CONFIG = 0, 1, 2, 78
+CONFIG_ENV = "WS2MQTT_CONFIG"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if args.act is None:
+        parser.print_help()
+        return USAGE
+    try:
+        code: int = args.act(args)
+        return code
+    except BadConfig as bad:
+        from bridge.config import describe
+
+        print(describe(bad.problems, args.config), file=sys.stderr)
+        return CONFIG
+    except BridgeError as error:
+        print(f"ws2mqtt: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:  # `ws2mqtt watch | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _run(args: argparse.Namespace) -> int:
+    from bridge.app import serve
+
+    config = _load(args)
+    return asyncio.run(serve(config, lambda: _load(args)))
+
+
+def _check(args: argparse.Namespace) -> int:
+    config = _load(args)
+    for warning in config.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    backends = ", ".join(config.backends) or "none"
+    print(f"{args.config}: ok, {len(config.backends)} backends ({backends})")
+    return OK
+
+
+def _load(args: argparse.Namespace) -> "Config":
+    """The configuration, with the command line's log options over it."""
+    from bridge.config import load
+
+    config = load(args.config, os.environ)
+    log = LogOptions(args.log_level or config.log.level, args.log_format or config.log.format)
+    return msgspec.structs.replace(config, log=log)
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from bridge.simulators import SIMULATORS
+
+    async def serve() -> None:
+        async with SIMULATORS[args.platform].from_arguments(args) as simulator:
+            print(f"{args.platform} simulator: {simulator.url}", flush=True)
+            await simulator.serve_forever()
+
+    try:
+        asyncio.run(serve())
+    except ValueError as error:
+        print(f"ws2mqtt simulate: {error}", file=sys.stderr)
+        return USAGE
+    except OSError as error:
+        raise BridgeError(f"cannot listen: {error.strerror or error}") from None
+    return OK
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from bridge.demo import demo
+
+    return asyncio.run(demo(args.port, args.mqtt_url, args.seconds, args.base_topic))
+
+
+def _watch(args: argparse.Namespace) -> int:
+    from bridge.viewer import watch
+
+    mqtt = _broker(args)
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return asyncio.run(watch(mqtt, args.filter, json_lines=args.json, colour=colour, out=sys.stdout))
+
+
+def _send(args: argparse.Namespace) -> int:
+    from bridge.send import send
+
+    return asyncio.run(send(_broker(args), args.topic, args.body, timeout=args.timeout, json_lines=args.json))
+
+
+def _broker(args: argparse.Namespace) -> MqttOptions:
+    """The broker of a configuration file, or of --mqtt-url."""
+    if args.config is not None and args.mqtt_url is None:
+        return _load(args).mqtt
+    options = MqttOptions() if args.mqtt_url is None else _mqtt_of(args.mqtt_url)
+    return msgspec.structs.replace(options, base_topic=args.base_topic)
+
+
+def _mqtt_of(url: str) -> MqttOptions:
+    """mqtt://[user[:password]@]host[:port]; raises BridgeError."""
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    try:
+        address = urlsplit(url)
+        address.port  # noqa: B018 - reading it is the check
+    except ValueError:
+        raise BridgeError("--mqtt-url: not a URL: write it like mqtt://host:1883") from None
+    if address.scheme not in ("mqtt", "mqtts", "ws", "wss") or not address.hostname:
+        raise BridgeError("--mqtt-url: write it like mqtt://host:1883 (or mqtts, ws, wss)")
+    bare = urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2]))
+    password = Secret(unquote(address.password)) if address.password else None
+    return MqttOptions(url=(bare,), username=address.username and unquote(address.username), password=password)
+
+
+def _healthcheck(args: argparse.Namespace) -> int:
+    from urllib.error import URLError
+    from urllib.request import urlopen
+
+    listen = _load(args).http.listen
+    if listen is None:
+        print("http.listen is off: nothing to ask", file=sys.stderr)
+        return FAILED
+    host, _, port = listen.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}.get(host, host)
+    try:
+        with urlopen(f"http://{host}:{port}/livez", timeout=5) as answer:
+            return OK if answer.status == 200 else FAILED
+    except (URLError, OSError) as error:
+        print(f"not live: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _duration(text: str) -> float:
+    try:
+        return Duration.parse(text)
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError("write it like 30s or 5m") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ws2mqtt", description="Bridge from WebSocket platforms to MQTT.")
+    parser.add_argument("--version", action="version", version=f"ws2mqtt {__version__}")
+    parser.set_defaults(act=None)
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    def command(name: str, act: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text)
+        one.set_defaults(act=act)
+        one.add_argument("--log-format", choices=("json", "text"))
+        one.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+        return one
+
+    for name, act, text in (
+        ("run", _run, "Run the service."),
+        ("check", _check, "Validate a configuration without connecting anywhere."),
+        ("healthcheck", _healthcheck, "Ask the service of this configuration whether it is live."),
+    ):
+        one = command(name, act, text)
+        default = os.environ.get(CONFIG_ENV)
+        one.add_argument("-c", "--config", metavar="FILE", default=default, required=default is None)
+    _demo_arguments(command("demo", _demo, "See it work: broker, simulators, bridge and a live view."))
+    _simulate_arguments(command("simulate", _simulate, "Run one platform's simulator as a server."))
+    watch = command("watch", _watch, "Show events as they come.")
+    watch.add_argument("filter", nargs="?", metavar="FILTER", help="MQTT topic filter (everything of the bridge)")
+    send = command("send", _send, "Publish a command and wait for its responses.")
+    send.add_argument("topic", metavar="TOPIC", help="e.g. ws2mqtt/lora/command/reconnect")
+    send.add_argument("body", nargs="?", default="{}", metavar="JSON", help="the command's fields")
+    send.add_argument("--timeout", type=_duration, default=15.0, help="how long to wait for the final response (15s)")
+    for one in (watch, send):
+        one.add_argument("-c", "--config", metavar="FILE", default=os.environ.get(CONFIG_ENV))
+        one.add_argument("--mqtt-url", metavar="URL", help="mqtt://user:password@host:1883")
+        one.add_argument("--base-topic", default="ws2mqtt", help="where no configuration says it (ws2mqtt)")
+        one.add_argument("--json", action="store_true", help="one JSON object per line")
+    return parser
+
+
+def _demo_arguments(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--port", type=int, default=1883, help="of the embedded broker (1883)")
+    demo.add_argument("--mqtt-url", metavar="URL", help="use this broker instead of the embedded one")
+    demo.add_argument("--base-topic", default="ws2mqtt")
+    demo.add_argument("--seconds", type=float, help="stop after so many seconds")
+
+
+def _simulate_arguments(simulate: argparse.ArgumentParser) -> None:
+    from bridge.simulators import SIMULATORS
+
+    platforms = simulate.add_subparsers(metavar="PLATFORM", dest="platform", required=True)
+    for name, simulator in SIMULATORS.items():
+        simulator.add_arguments(platforms.add_parser(name, help=f"the {name} platform"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

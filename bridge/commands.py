@@ -1,0 +1,375 @@
+"""MQTT message → checked Command → whoever carries it out; and the responses back.
+
+1. Every command gets at least one response and exactly one final one.
+2. It is carried out at most once: nothing is sent again by itself, a retained or late one is not carried out.
+3. Commands go in the order of their arrival, as fast as `commands.rate` allows; up to 100 wait in line.
+"""
+
+import asyncio
+import re
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from bridge.backends.reading import canonical
+from bridge.backends.session import CommandSpec
+from bridge.broker import Incoming
+from bridge.errors import BadCommand
+from bridge.model import Command, CommandError, Message, Response
+from bridge.options import CommandOptions, Duration, from_text
+from bridge.payloads import JSON_PROPERTIES
+from bridge.publisher import instant
+from bridge.times import rfc3339
+from bridge.topics import matches
+from bridge.watch.metrics import Histogram
+
+MAX_PAYLOAD = 256 * 1024
+MAX_LINE = 100
+MAX_DEPTH = 8  # the deepest subject of any platform
+TIMEOUT = Duration(10.0)
+_IDEMPOTENT_S = 600.0
+_IDEMPOTENT_KEYS = 10_000
+_CORRELATION = b"\x09"  # MQTT 5, 3.3.2.3.6
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"(missing required|unknown) field `([^`]*)`")
+
+
+class NoFields(Struct, frozen=True, forbid_unknown_fields=True):
+    """A command without fields of its own."""
+
+
+COMMON = tuple(CommandSpec(name, NoFields) for name in ("reconnect", "pause", "resume"))
+
+
+class ResponsePayload(Struct, frozen=True, omit_defaults=True):
+    """What a response says; `code` as in HTTP, `id` the sender's own."""
+
+    command: str
+    status: str
+    final: bool
+    code: int
+    time: str
+    id: str | int | None = None
+    error: CommandError | None = None
+    data: Any = None
+
+
+class _Common(Struct, frozen=True):
+    """The fields that every command may have."""
+
+    id: str | int | UnsetType = UNSET
+    timeout: Duration | UnsetType = UNSET
+    idempotency_key: str | UnsetType = UNSET
+
+
+_COMMON_FIELDS = _Common.__struct_fields__
+
+
+class _Open(Struct):
+    """A command between its arrival and its final response."""
+
+    key: str
+    name: str
+    subject: str
+    topic: str  # of its responses
+    correlation: bytes | None
+    arrived: float
+    id: str | int | None = None
+    body: Any = None
+    send_by: float = 0.0
+    deadline: float = 0.0
+    once: tuple[str, str] | None = None  # topic and idempotency key
+    given: bool = False  # to the session
+
+
+class _Once(Struct):
+    """What is remembered under an idempotency key."""
+
+    body: bytes
+    until: float
+    response: Response | None = None  # None while it runs
+
+
+def filters(prefix: str, deepest: int = MAX_DEPTH) -> list[str]:
+    """The subscriptions: explicit depths, so that our own events are never heard."""
+    return [f"{prefix}/{'+/' * depth}command/+" for depth in range(deepest + 1)]
+
+
+Local = Callable[[Any], Any | Awaitable[Any]]
+
+
+class Commands:
+    """The commands of one backend, or of the bridge."""
+
+    def __init__(
+        self,
+        *,
+        base: str,
+        prefix: str,
+        session: str,
+        specs: tuple[CommandSpec, ...],
+        local: Mapping[str, Local],
+        options: CommandOptions,
+        publish: Callable[[Message], None],
+        counts: dict[tuple[str, str], int],
+        seconds: Histogram,
+        ready: Callable[[], str | None] = lambda: None,
+        order: Callable[[Command], None] = lambda command: None,
+    ) -> None:
+        self._base, self._prefix, self._session = base, prefix, session
+        self._specs = {spec.name: spec for spec in specs}
+        self._local, self._options, self._publish = local, options, publish
+        self._counts, self._seconds, self._ready, self._order = counts, seconds, ready, order
+        self._open: dict[str, _Open] = {}
+        self._line: deque[_Open] = deque()
+        self._once: OrderedDict[tuple[str, str], _Once] = OrderedDict()
+        self._burst = max(1.0, float(options.rate))
+        self._tokens, self._filled = self._burst, instant().mono
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count = 0
+        self._stopping = False
+
+    def arrived(self, message: Incoming) -> None:
+        """A message on a command topic."""
+        levels = message.topic.removeprefix(f"{self._prefix}/").split("/")
+        name, subject = levels[-1], "/".join(levels[:-2])
+        self._count += 1
+        plain = f"{message.topic[: -len(name) - 8]}response/{name}"  # 8: "command/"
+        one = _Open(f"{self._session}-{self._count}", name, subject, plain, message.correlation, instant().mono)
+        self._open[one.key] = one
+        try:
+            if message.response_topic is not None:
+                one.topic = self._response_topic(message.response_topic)
+            if self._check(one, message):
+                self._queue(one)
+        except BadCommand as bad:
+            self._reject(one, bad)
+
+    def respond(self, response: Response) -> None:
+        """What the session says to a command; after the final one nothing more is said."""
+        one = self._open.get(response.command)
+        if one is None:
+            return
+        now = instant()
+        payload = ResponsePayload(
+            one.name,
+            response.status,
+            response.final,
+            response.code,
+            rfc3339(now.unix),
+            one.id,
+            response.error,
+            response.data,
+        )
+        properties = JSON_PROPERTIES
+        if one.correlation is not None:
+            properties += _CORRELATION + len(one.correlation).to_bytes(2, "big") + one.correlation
+        self._publish(Message(one.topic, msgspec.json.encode(payload), properties))
+        if response.final:
+            self._finished(one, response, now.mono)
+
+    def abandon(self, why: str) -> None:
+        """Whoever carries commands out is gone: what was given to it has an unknown end."""
+        for one in list(self._open.values()):
+            if one.given:
+                self.respond(Response(one.key, "unknown", 408, error=CommandError("internal", why)))
+
+    def stop(self) -> None:
+        """The program ends: nothing new is taken, what waits in line is answered."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._line:
+            self._reject(self._line.popleft(), BadCommand("ws2mqtt is stopping", code=503, kind="stopping"))
+        for task in self._tasks:
+            task.cancel()
+
+    # Checking.
+
+    def _check(self, one: _Open, message: Incoming) -> bool:
+        """Fills in what the command says. Raises BadCommand; False: already answered from memory."""
+        if message.retain:
+            raise BadCommand(
+                "a retained command is not carried out: publish it without the retain flag", kind="retained"
+            )
+        spec = self._spec(one)
+        if not any(fnmatchcase(one.name, allowed) for allowed in self._options.allow):
+            raise BadCommand(f"commands.allow does not allow {one.name}", code=403, kind="not_allowed")
+        fields = _object(message.payload)
+        common = _converted({k: v for k, v in fields.items() if k in _COMMON_FIELDS}, _Common)
+        own = {key: value for key, value in fields.items() if key not in _COMMON_FIELDS}
+        one.id = None if common.id is UNSET else common.id
+        timeout = TIMEOUT if common.timeout is UNSET else common.timeout
+        one.deadline = one.arrived + timeout
+        one.send_by = one.deadline if message.expiry is None else min(one.deadline, one.arrived + message.expiry)
+        one.body = _converted(own, spec.body)
+        if common.idempotency_key is not UNSET and not self._first(one, message.topic, common.idempotency_key, own):
+            return False
+        if one.name not in self._local and (why := self._ready()) is not None:
+            raise BadCommand(f"the backend is {why}", code=503, kind="not_connected")
+        return True
+
+    def _spec(self, one: _Open) -> CommandSpec:
+        spec = self._specs.get(one.name)
+        if spec is None:
+            known = ", ".join(sorted(self._specs))
+            raise BadCommand(f"no command {one.name!r}; there are {known}", code=404, kind="no_such_command")
+        if not matches(spec.subject, one.subject):
+            where = "/".join(filter(None, (self._prefix, spec.subject, "command", spec.name)))
+            raise BadCommand(f"{one.name} is a command of {where}", code=404, kind="no_such_subject")
+        return spec
+
+    def _response_topic(self, topic: str) -> str:
+        levels = topic.split("/")
+        if not topic or "+" in topic or "#" in topic or "\0" in topic:
+            raise BadCommand("the Response Topic has wildcards or is empty", kind="invalid_response_topic")
+        if topic.startswith(f"{self._base}/") and len(levels) > 1 and levels[-2] == "command":
+            raise BadCommand("the Response Topic is itself a command topic", kind="invalid_response_topic")
+        return topic
+
+    def _first(self, one: _Open, topic: str, key: str, own: dict[str, Any]) -> bool:
+        """Whether this key is new; else the command is answered from memory, or refused."""
+        now, body = instant().mono, canonical(own)
+        while self._once and (len(self._once) >= _IDEMPOTENT_KEYS or next(iter(self._once.values())).until <= now):
+            self._once.popitem(last=False)
+        known = self._once.get((topic, key))
+        if known is None:
+            one.once = (topic, key)
+            self._once[one.once] = _Once(body, now + _IDEMPOTENT_S)
+            return True
+        if known.body != body:
+            raise BadCommand("this idempotency_key was used with another body", code=409, kind="idempotency_conflict")
+        if known.response is None:
+            raise BadCommand("the command with this idempotency_key is still under way", code=409, kind="under_way")
+        self.respond(msgspec.structs.replace(known.response, command=one.key))
+        return False
+
+    # Carrying out.
+
+    def _queue(self, one: _Open) -> None:
+        if self._stopping:
+            raise BadCommand("ws2mqtt is stopping", code=503, kind="stopping")
+        if len(self._line) >= MAX_LINE:
+            raise BadCommand(
+                f"more than commands.rate allows, and {MAX_LINE} wait already: try again later",
+                code=429,
+                kind="too_fast",
+            )
+        self._line.append(one)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Gives out of the line what the rate allows now; comes back for the rest."""
+        now = instant().mono
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._options.rate)
+        self._filled = now
+        while self._line and self._tokens >= 1.0:
+            one = self._line.popleft()
+            try:
+                self._give(one, now)
+                self._tokens -= 1.0
+            except BadCommand as bad:
+                self._reject(one, bad)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._line:
+            due = min(one.send_by for one in self._line)
+            delay = max(0.0, min((1.0 - self._tokens) / self._options.rate, due - now))
+            self._timer = asyncio.get_running_loop().call_later(delay + 0.001, self._again)
+
+    def _again(self) -> None:
+        now = instant().mono
+        for one in [one for one in self._line if one.send_by <= now]:
+            self._line.remove(one)
+            self._expire(one)
+        self._advance()
+
+    def _give(self, one: _Open, now: float) -> None:
+        if one.send_by <= now:
+            return self._expire(one)
+        if one.name in self._local:
+            task = asyncio.ensure_future(self._do(one))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return None
+        if (why := self._ready()) is not None:
+            raise BadCommand(f"the backend is {why}", code=503, kind="not_connected")
+        one.given = True
+        self._order(Command(one.key, one.name, one.subject, one.body, one.send_by, one.deadline))
+        return None
+
+    async def _do(self, one: _Open) -> None:
+        """A command that the bridge itself carries out."""
+        try:
+            data = self._local[one.name](one.body)
+            if isinstance(data, Awaitable):
+                data = await data
+        except BadCommand as bad:
+            self._reject(one, bad)
+        else:
+            self.respond(Response(one.key, "succeeded", 200, data=data))
+
+    def _expire(self, one: _Open) -> None:
+        error = CommandError("expired", "its time ran out before it could be sent; it was not carried out")
+        self.respond(Response(one.key, "expired", 410, error=error))
+
+    def _reject(self, one: _Open, bad: BadCommand) -> None:
+        value = bad.value if isinstance(bad.value, int | float) else None
+        error = CommandError(bad.kind, str(bad), bad.field, value)
+        status = "expired" if bad.code == 410 else "failed" if bad.code == 502 else "rejected"
+        self.respond(Response(one.key, status, bad.code, error=error))  # type: ignore[arg-type]
+
+    def _finished(self, one: _Open, response: Response, now: float) -> None:
+        del self._open[one.key]
+        name = one.name if (one.name, response.status) in self._counts else "other"
+        self._counts[name, response.status] += 1
+        self._seconds.observe(now - one.arrived)
+        if one.once is not None and one.once in self._once:
+            if response.status in ("rejected", "expired"):  # it was not carried out: the key may be used again
+                del self._once[one.once]
+            else:
+                self._once[one.once].response = response
+
+
+def _object(payload: bytes) -> dict[str, Any]:
+    if len(payload) > MAX_PAYLOAD:
+        raise BadCommand(f"the payload has {len(payload)} bytes; at most {MAX_PAYLOAD} are taken", kind="too_large")
+    if not payload:
+        return {}
+    try:
+        value = msgspec.json.decode(payload)
+    except UnicodeDecodeError:
+        raise BadCommand("the payload is not UTF-8", kind="invalid_json") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise BadCommand(f"the payload is not JSON: {error}", kind="invalid_json") from None
+    if not isinstance(value, dict):
+        raise BadCommand("the payload is not a JSON object: write {…}", kind="invalid_json")
+    return value
+
+
+def _converted(fields: dict[str, Any], kind: type[Any]) -> Any:
+    """The fields as the command's Struct. Raises BadCommand that names the field and shows a wrong number."""
+    try:
+        return msgspec.convert(fields, kind, dec_hook=from_text)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise _invalid(str(error), fields, kind) from None
+
+
+def _invalid(text: str, fields: dict[str, Any], kind: type[Any]) -> BadCommand:
+    if (named := _FIELD.search(text)) is not None:
+        known = ", ".join(msgspec_field.encode_name for msgspec_field in msgspec.structs.fields(kind))
+        missing = named[1] == "missing required"
+        remedy = "is required" if missing else f"is not a field of this command; there are {known or 'none'}"
+        return BadCommand(f"{named[2]} {remedy}", kind="missing_field" if missing else "unknown_field", field=named[2])
+    found = _PATH.match(text)
+    path = (found["path"] or "") if found else ""
+    what = found["what"] if found else text
+    value = fields.get(path.partition(".")[0].partition("[")[0])
+    shown = value if isinstance(value, int | float) else None
+    return BadCommand(f"{path}: {what}".lstrip(": "), kind="invalid_field", field=path or None, value=shown)

@@ -1,0 +1,419 @@
+"""One backend's crossing: the links to its platform on one side, its outbox and MQTT connection on the other.
+
+1. The session is told what happens and its Steps are carried out at once, on the event loop: nothing runs beside it.
+2. Only reading ends a link: a failed send leaves the reader what has arrived.
+3. A bug in a session restarts the talk of this backend alone; outbox, MQTT connection and waiting commands live on.
+4. The state topic says at every moment how the backend stands, and when the next try is.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec import Struct
+
+from bridge.backends.session import Call, Dial, Gap, Hang, Platform, Send, Session, Step
+from bridge.links.backoff import Backoff
+from bridge.links.websocket import Gone, Link, open_link
+from bridge.model import Command, Condition, ConditionState, Event, Instant, Response, State, Unread
+from bridge.options import BackendOptions
+from bridge.outbox import Outbox
+from bridge.payloads import Writer
+from bridge.publisher import Publisher, instant
+from bridge.times import rfc3339
+from bridge.watch.metrics import Meter
+
+
+class BackendState(Struct, frozen=True):
+    """`<base>/<backend>/state`, retained. Times: RFC 3339 UTC; attempt: tries since the last success."""
+
+    state: ConditionState
+    since: str | None
+    attempt: int = 0
+    next_retry: str | None = None
+    error: str | None = None
+    last_event: str | None = None
+
+
+@dataclass
+class _Line:
+    """A link of the session, from Dial until it is lost or hung up."""
+
+    dial: Dial
+    task: asyncio.Task[None] | None = None
+    link: Link | None = None
+    frames: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    opened: float = 0.0  # time.monotonic()
+    asked: bool = False  # closed by a command
+
+
+class Crossing:
+    """Runs one backend."""
+
+    def __init__(
+        self,
+        name: str,
+        platform: Platform,
+        options: BackendOptions,
+        *,
+        outbox: Outbox,
+        publisher: Publisher,
+        writer: Writer,
+        meter: Meter,
+        log: logging.LoggerAdapter[logging.Logger],
+        respond: Callable[[Response], None],
+        abandon: Callable[[str], None],
+        redact: Callable[[str], str],
+        seen: Instant | None = None,
+    ) -> None:
+        self.name, self.platform, self.options = name, platform, options
+        self._outbox, self._publisher, self._writer, self._meter, self._log = outbox, publisher, writer, meter, log
+        self._respond, self._abandon, self._redact = respond, abandon, redact
+        self.status = BackendState("connecting", rfc3339(instant().unix))
+        self._session: Session = platform.session(options)
+        self._lines: dict[str, _Line] = {}
+        self._backoffs: dict[str, Backoff] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._wake_at: float | None = None
+        self.seen = seen  # the last sign of life of any link
+        self._paused = not options.enabled
+        self._changed = asyncio.Event()  # paused or resumed
+        self._told: BackendState | None = None
+        self._warning: str | None = None  # about our own MQTT side, shown in the state
+        self._hears: dict[type, Callable[[Any], None]] = {
+            Event: self._event,
+            State: self._state,
+            Unread: self._unread,
+            Response: respond,
+            Condition: self._condition,
+        }
+        self._does: dict[type, Callable[[Any], None]] = {
+            Dial: self._dial,
+            Send: self._send,
+            Hang: self._hang,
+            Call: self._call,
+        }
+
+    # Running.
+
+    async def run(self) -> None:
+        """Talks to the platform until cancelled; a pause ends the talk until it is resumed."""
+        while True:
+            self._changed.clear()
+            if self._paused:
+                self._set("disabled", None)
+                self._tell()
+                await self._changed.wait()
+            else:
+                await self._talk()
+
+    def failed(self, delay: float) -> None:
+        """A bug ended run(), which is called again after the delay."""
+        self._meter.websocket_reconnects["bug"] += 1
+        self._abandon("the backend was restarted after an internal error")
+        self._set("offline", "internal error, see the log", delay)
+        self._tell()
+
+    async def _talk(self) -> None:
+        """One session from its start to a pause, or to a bug."""
+        self._session = self.platform.session(self.options)
+        self._backoffs.clear()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._carry(self._session.started(None, self.seen, instant()))
+                await self._changed.wait()
+                await self._hang_all()
+                self._carry(self._session.stopped(instant()))
+        finally:
+            self._group = None
+            self._lines.clear()
+            self._meter.websocket_connected = False
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._wake_at = None
+
+    async def stop(self) -> None:
+        """No more from the platform: closes the links, reads what has arrived, answers what waits."""
+        if self._group is not None:
+            await self._hang_all()
+            self._carry(self._session.stopped(instant()))
+
+    async def _hang_all(self) -> None:
+        """Closes every link and waits until its reader has read what was there."""
+        lines, self._lines = list(self._lines.values()), {}
+        for line in lines:
+            if line.link is None and line.task is not None:
+                line.task.cancel()
+        closing = [line.link.close() for line in lines if line.link is not None]
+        await asyncio.gather(*closing, return_exceptions=True)
+        tasks = [line.task for line in lines if line.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=2.0)
+
+    # What commands ask of the crossing itself.
+
+    def reconnect(self) -> None:
+        """Closes the links; they are dialled again at once."""
+        for line in self._lines.values():
+            if line.link is None:
+                if line.task is not None:
+                    line.task.cancel()
+                self._dial(line.dial, 0.0)
+            else:
+                line.asked = True
+                self._spawn(line.link.close())
+
+    def pause(self) -> None:
+        self._paused = True
+        self._changed.set()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._changed.set()
+
+    def ready(self) -> bool:
+        """Whether commands for the platform are taken."""
+        return self.status.state in ("online", "degraded")
+
+    def ordered(self, command: Command) -> None:
+        """A checked command for the session."""
+        self._spawn(self._guarded(lambda: self._session.ordered(command, instant())))
+
+    def warn(self, warning: str | None) -> None:
+        """Something wrong on our own side, shown in the state until it is taken back."""
+        self._warning = warning
+        self._tell()
+
+    # Carrying out what follows.
+
+    def _carry(self, step: Step) -> None:
+        for heard in step.heard:
+            self._hears[type(heard)](heard)
+        for do in step.do:
+            self._does[type(do)](do)
+        if step.wake != self._wake_at:
+            self._set_timer(step.wake)
+        if self.status is not self._told:
+            self._tell()
+
+    def _event(self, event: Event) -> None:
+        if event.type in self.options.ignore:
+            self._meter.ignored += 1
+            return
+        now = instant()
+        self._meter.last_event = now.unix
+        self._meter.replayed += event.replay
+        if isinstance(event.data, Gap):
+            self._gap(event.data)
+        self._outbox.append(self._writer.event(event, self._outbox.number(), rfc3339(now.unix)), event.type, now)
+        self._publisher.wake()
+
+    def _state(self, state: State) -> None:
+        self._publisher.state(self._writer.state(state))
+
+    def _unread(self, unread: Unread) -> None:
+        self._meter.unread[unread.reason] += 1
+        self._publisher.say(self._writer.dead(unread))
+
+    def _condition(self, condition: Condition) -> None:
+        self._set(condition.state, condition.error)
+
+    def _send(self, send: Send) -> None:
+        if (line := self._lines.get(send.link)) is not None:
+            line.frames.put_nowait(send.frame)
+
+    def _call(self, call: Call) -> None:
+        raise NotImplementedError("no platform of this version makes HTTP calls")
+
+    def _gap(self, gap: Gap) -> None:
+        if gap.backfill in ("none", "started"):
+            self._meter.gaps += 1
+            self._meter.gap_seconds += max(0.0, gap.seconds)
+        self._log.info("gap", extra={"from": gap.since, "to": gap.until, "reason": gap.reason})
+
+    def _set_timer(self, wake: float | None) -> None:
+        """The session's next wake."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._wake_at = wake
+        if wake is not None:
+            delay = max(0.0, wake - instant().mono)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._woken)
+
+    def _woken(self) -> None:
+        self._timer = self._wake_at = None
+        self._spawn(self._guarded(lambda: self._session.woken(instant())))
+
+    async def _guarded(self, happened: Callable[[], Step]) -> None:
+        """In a child of the group, so that a bug reaches the supervisor."""
+        self._carry(happened())
+
+    def _spawn(self, coroutine: object) -> None:
+        if self._group is not None:
+            self._group.create_task(coroutine)  # type: ignore[arg-type]
+        elif hasattr(coroutine, "close"):
+            coroutine.close()
+
+    # Links.
+
+    def _dial(self, dial: Dial, delay: float | None = None) -> None:
+        """Starts a link; the delay is the back-off's where it is not given, and none at the first try."""
+        backoff = self._backoffs.get(dial.link)
+        if backoff is None:
+            backoff = self._backoffs[dial.link] = Backoff(self.options.reconnect)
+            delay = 0.0
+        elif delay is None:
+            old = self._lines.get(dial.link)
+            after = dial.after
+            asked = old is not None and old.asked
+            delay = 0.0 if asked else backoff.after_refusal(after) if dial.slow else backoff.after_failure(after)
+        if delay:
+            self._set(self.status.state, self.status.error, delay, backoff.attempt)
+        line = _Line(dial)
+        self._lines[dial.link] = line
+        if self._group is not None:
+            line.task = self._group.create_task(self._link(line, delay, backoff))
+
+    def _hang(self, hang: Hang) -> None:
+        line = self._lines.pop(hang.link, None)
+        if line is not None and line.link is not None:
+            self._spawn(line.link.close())
+
+    async def _link(self, line: _Line, delay: float, backoff: Backoff) -> None:
+        """One link from its delay to its loss."""
+        if delay:
+            await asyncio.sleep(delay)
+        if self.status.state == "offline":
+            self._set("connecting", self.status.error, attempt=backoff.attempt)
+            self._tell()
+        try:
+            async with AsyncExitStack() as stack:
+                link = await stack.enter_async_context(open_link(line.dial, self.options))
+                self._opened(line, link, backoff)
+                sender = asyncio.ensure_future(self._sender(line, link))
+                stack.push_async_callback(_ended, sender)
+                await self._read(line, link, backoff)
+        except Gone as gone:
+            self._lost(line, gone)
+
+    def _opened(self, line: _Line, link: Link, backoff: Backoff) -> None:
+        line.link, line.opened = link, instant().mono
+        self._meter.websocket_connects["ok"] += 1
+        self._meter.auth["ok"] += 1
+        self._meter.websocket_connected = True
+        self._log.info("connected", extra={"link": line.dial.link, "attempt": backoff.attempt})
+        self._carry(self._session.opened(line.dial.link, instant()))
+
+    async def _read(self, line: _Line, link: Link, backoff: Backoff) -> None:
+        meter, received, name, limit = self._meter, self._session.received, line.dial.link, self.options.max_frame
+        fresh = True
+        async for frame in link.frames():
+            meter.frames += 1
+            meter.frame_bytes += len(frame)
+            if fresh:  # an open socket alone proves little: a platform may accept and close at once
+                fresh = False
+                backoff.success()
+            if len(frame) > limit:
+                self._carry(Step(heard=(Unread("too_large", frame),), wake=self._wake_at))
+            else:
+                self._carry(received(name, frame, instant()))
+
+    async def _sender(self, line: _Line, link: Link) -> None:
+        with contextlib.suppress(Gone):
+            while True:
+                await link.send(await line.frames.get())
+
+    def _lost(self, line: _Line, gone: Gone) -> None:
+        name, now = line.dial.link, instant()
+        if line.link is None:
+            outcome = "refused" if gone.kind == "refused" else "failed"
+            self._meter.websocket_connects[outcome] += 1
+            if outcome == "refused":
+                self._meter.auth["refused"] += 1
+        seen = self._last_sign(line, gone, now)
+        if gone.kind == "too_large":
+            self._carry(Step(heard=(Unread("too_large", b""),), wake=self._wake_at))
+        if line.link is not None and now.mono - line.opened > self.options.reconnect.max:
+            self._backoffs[name].success()
+        if self._lines.get(name) is not line:
+            return  # hung up by the session, or replaced
+        self._meter.websocket_connected = False
+        kind = "asked" if line.asked else gone.kind
+        self._meter.websocket_reconnects[kind] += 1
+        loss = gone.loss(seen)
+        if line.asked:
+            loss = Gone("asked", "reconnect was asked for").loss(seen)
+        self._carry(self._session.lost(name, loss, now))
+        if not line.asked:
+            extra = {"link": name, "reason": loss.error, "next_retry": self.status.next_retry}
+            self._log.warning("lost" if line.link else "not connected", extra=extra)
+
+    def _last_sign(self, line: _Line, gone: Gone, now: Instant) -> Instant:
+        """When the link was last alive: now, if the platform itself closed it."""
+        if line.link is None:
+            return self.seen or now
+        mono = now.mono if gone.kind in ("closed", "asked", "too_large") else line.link.heard or now.mono
+        self.seen = Instant(mono, now.unix - (now.mono - mono))
+        return self.seen
+
+    # The state topic.
+
+    def _set(self, state: ConditionState, error: str | None, delay: float = 0.0, attempt: int = 0) -> None:
+        now, old = instant(), self.status
+        self.status = BackendState(
+            state=state,
+            since=old.since if old.state == state else rfc3339(now.unix),
+            attempt=attempt,
+            next_retry=rfc3339(now.unix + delay) if delay else None,
+            error=self._redact(error) if error else None,
+            last_event=rfc3339(self._meter.last_event) if self._meter.last_event else None,
+        )
+
+    def _tell(self) -> None:
+        """Publishes the state where it changed."""
+        if self.status is self._told:
+            return
+        self._told = self.status
+        self._publisher.state(self._writer.plain("state", self.shown()))
+
+    def shown(self) -> BackendState:
+        """The state as it is published: our own trouble makes an online backend degraded."""
+        status = self.status
+        if self._warning is None:
+            return status
+        state: ConditionState = "degraded" if status.state == "online" else status.state
+        return BackendState(state, status.since, status.attempt, status.next_retry, self._warning, status.last_event)
+
+    def farewell(self, state: ConditionState, error: str | None) -> None:
+        """The last word of the state topic."""
+        self._set(state, error)
+        self._tell()
+
+
+async def supervise(
+    run: Callable[[], Awaitable[None]],
+    failed: Callable[[float], None],
+    backoff: Backoff,
+    log: logging.LoggerAdapter[logging.Logger],
+) -> None:
+    """Keeps one part running: a bug in it is logged with its traceback and costs a restart of that part alone."""
+    while True:
+        try:
+            return await run()
+        except Exception:  # the one broad except of the program
+            delay = backoff.after_failure()
+            log.exception("internal error; restarting", extra={"retry_s": round(delay, 1)})
+            failed(delay)
+            await asyncio.sleep(delay)
+
+
+async def _ended(task: asyncio.Future[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,294 @@
+"""An MQTT broker for the demo: nothing to install, one port on 127.0.0.1 for MQTT 3.1.1 and 5, gone when it is left.
+
+The broker is rumqttd, which comes inside the wheel `iotcore`. rumqttd wants a port for each protocol version, so a
+front on the one port reads which version a CONNECT speaks and from then on copies bytes, unchanged, both ways.
+
+Measured with iotcore 0.4.0. Works on both versions, and between them: QoS 0, 1 and 2 in order, `+` and `#`, overlapping
+filters, retained messages (replaced, cleared, matched by wildcards), wills, takeover of a client id, 1 MiB payloads,
+no-local, and on 5 user properties, content type, response topic and correlation data from publisher to subscriber.
+What does not work:
+
+- A subscriber that lags behind more than the log holds (40 MiB for each filter) loses messages without a word. Good
+  for a demo and for quick looks, not for counting.
+- Every user name and password is let in. Other programs on this machine can connect; other machines cannot.
+- A message published with retain reaches subscribers that are already there without the retain flag even where they
+  ask for it (Retain As Published).
+- Retained messages and sessions live in memory: they end with the broker.
+"""
+
+import asyncio
+import contextlib
+import errno
+import importlib.util
+import socket
+import sys
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bridge.errors import Fatal
+
+HOST = "127.0.0.1"
+PORT = 1883
+
+_START_S = 10.0  # until the broker must take connections
+_STOP_S = 5.0
+_HEAD_S = 10.0  # a client that has connected says CONNECT within this time
+_CHUNK = 256 * 1024
+_TRIES = 3  # a free port may be taken by somebody else before the broker binds it
+_POLL_S = 0.02
+
+_CONFIG = """\
+id = 0
+[router]
+id = 0
+max_connections = 1000
+max_outgoing_packet_count = 10000
+max_segment_size = 4194304
+max_segment_count = 10
+"""
+_LISTENER = """\
+[{version}.1]
+name = "{version}"
+listen = "{host}:{port}"
+next_connection_delay_ms = 1
+    [{version}.1.connections]
+    connection_timeout_ms = 60000
+    max_payload_size = 8388608
+    max_inflight_count = 1000
+    dynamic_filters = true
+"""
+
+# Not iotcore.Broker: its child writes to our terminal, and dies of the terminal's Ctrl-C before the bridge could say
+# goodbye. Like there, the child ends when its standard input does, that is with us, however we end. rumqttd logs every
+# message it routes as an error, so nothing is logged.
+_CHILD = """\
+import logging, os, sys, threading
+from iotcore import IotCoreBroker
+logging.basicConfig(level=logging.CRITICAL)
+def end_with_the_parent():
+    sys.stdin.buffer.read()
+    os._exit(0)
+threading.Thread(target=end_with_the_parent, daemon=True).start()
+IotCoreBroker(config_path=sys.argv[1]).run_forever()
+"""
+
+
+class DemoBroker:
+    """An async context manager; clients may connect as soon as it is entered.
+
+    port: where it listens on 127.0.0.1; 0: any free one, known once it is entered.
+    Entering raises Fatal, with the remedy, where the port is taken, iotcore is missing, or the broker does not start.
+    """
+
+    def __init__(self, port: int = PORT) -> None:
+        self.port = port
+        self._stack = AsyncExitStack()
+        self._ports = (0, 0)
+        self._clients: set[asyncio.Task[None]] = set()
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """For example `mqtt://127.0.0.1:1883`."""
+        return f"mqtt://{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The broker's process, while it runs."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if self._process is not None and running else None
+
+    async def __aenter__(self) -> Self:
+        if importlib.util.find_spec("iotcore") is None:
+            raise Fatal(
+                "the demo's own broker is not installed: pip install 'ws2mqtt[demo]', or name yours with --mqtt-url"
+            )
+        async with AsyncExitStack() as stack:
+            listener = _listen(self.port)
+            stack.callback(listener.close)
+            self.port = listener.getsockname()[1]
+            await self._start(stack)
+            server = await asyncio.start_server(self._accept, sock=listener, limit=_CHUNK)
+            stack.push_async_callback(self._close, server)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    # The broker's process
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ws2mqtt-demo-")))
+        told = folder / "broker.log"
+        for _ in range(_TRIES):
+            self._ports = _free_ports()
+            config = folder / "rumqttd.toml"
+            config.write_text(_configuration(*self._ports), "utf-8")
+            self._process = process = await _spawn(config, told)
+            stack.push_async_callback(_stop, process)
+            if await self._ready(process):
+                return
+        lines = told.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"]
+        raise Fatal(f"the demo's own broker does not start ({lines[-1]}); name another one with --mqtt-url")
+
+    async def _ready(self, process: asyncio.subprocess.Process) -> bool:
+        """Whether both listeners take connections, before the process or the time ends."""
+        waiting = list(self._ports)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_S):
+                while waiting and process.returncode is None:
+                    if await _answers(waiting[0]):
+                        waiting.pop(0)
+                    else:
+                        await asyncio.sleep(_POLL_S)
+        return not waiting and process.returncode is None
+
+    # The front
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clients.add(task)
+        try:
+            async with contextlib.aclosing(_Closing(writer)):
+                await self._serve(reader, writer)
+        except asyncio.CancelledError:
+            pass  # only _close cancels; asyncio's own callback would call the cancelled task an error
+        finally:
+            self._clients.discard(task)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_HEAD_S):
+                head = await _connect_head(reader)
+            up, down = await asyncio.open_connection(HOST, self._ports[head[-1] == 5], limit=_CHUNK)
+        except (OSError, ValueError, asyncio.IncompleteReadError):
+            return
+        async with contextlib.aclosing(_Closing(down)):
+            down.write(head)
+            await _splice((reader, down), (up, writer))
+
+    async def _close(self, server: asyncio.Server) -> None:
+        server.close()
+        while self._clients:
+            for task in self._clients:
+                task.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
+        await server.wait_closed()
+
+
+class _Closing:
+    """Ends a connection at once, whatever is still unsent, and waits until it is gone."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    async def aclose(self) -> None:
+        """Called by aclosing()."""
+        self._writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+async def _connect_head(reader: asyncio.StreamReader) -> bytes:
+    """CONNECT as far as its last byte here, the protocol level (MQTT 5, 3.1.1 and 3.1.2). Raises ValueError."""
+    head = await reader.readexactly(2)
+    if head[0] != 0x10:
+        raise ValueError("the first packet is not CONNECT")
+    for _ in range(3):  # the remaining length has at most four bytes (MQTT 5, 1.5.5)
+        if head[-1] < 128:
+            break
+        head += await reader.readexactly(1)
+    name = await reader.readexactly(6)
+    if name != b"\x00\x04MQTT":
+        raise ValueError("not MQTT 3.1.1 or 5")
+    return head + name + await reader.readexactly(1)
+
+
+async def _splice(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+    """Copies each way until both have ended, or one broke."""
+    tasks = [asyncio.create_task(_copy(*way)) for way in ways]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until the end of `reader`, which is passed on. Raises OSError where either side breaks."""
+    while chunk := await reader.read(_CHUNK):
+        writer.write(chunk)
+        await writer.drain()
+    writer.write_eof()
+
+
+def _listen(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise Fatal(
+                f"port {port} on {HOST} is taken: choose another one with --port, "
+                f"or use the broker that is there with --mqtt-url mqtt://{HOST}:{port}"
+            ) from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise Fatal(f"cannot listen on {HOST}:{port} ({reason}): choose another port with --port") from None
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server((HOST, 0)) as one, socket.create_server((HOST, 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def _configuration(old: int, new: int) -> str:
+    """rumqttd's TOML: 3.1.1 listens on port `old`, 5 on `new`."""
+    listeners = (
+        _LISTENER.format(version=version, host=HOST, port=port) for version, port in (("v4", old), ("v5", new))
+    )
+    return _CONFIG + "".join(listeners)
+
+
+async def _spawn(config: Path, told: Path) -> asyncio.subprocess.Process:
+    with told.open("ab") as file:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # a folder named iotcore in the working directory is not the package
+            "-c",
+            _CHILD,
+            str(config),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,  # the terminal's Ctrl-C is for us
+        )
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_S)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    if process.stdin is not None:
+        process.stdin.close()
+    await process.wait()
+
+
+async def _answers(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection(HOST, port)
+    except OSError:
+        return False
+    await _Closing(writer).aclose()
+    return True

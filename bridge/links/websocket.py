@@ -1,0 +1,213 @@
+"""The door towards a platform's WebSocket.
+
+1. Redirects are not followed: the URL and its headers hold secrets that are meant for one server.
+2. With a fingerprint the certificate is compared after the TLS handshake and before the first byte of the request.
+3. Frames are handed on as bytes, so that one that is no UTF-8 is a dead frame and not the end of the connection.
+4. No error text holds a URL.
+"""
+
+import asyncio
+import hashlib
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
+
+import websockets.asyncio.client as client
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidProxyStatus,
+    InvalidStatus,
+    InvalidURI,
+    ProxyError,
+)
+from websockets.frames import CloseCode
+
+from bridge.backends.session import Dial, Hidden, Loss
+from bridge.errors import BridgeError
+from bridge.links.tls import tls_context
+from bridge.model import Instant
+from bridge.options import BackendOptions, Secret
+
+_OPEN_S = 15.0
+_CLOSE_S = 2.0
+_HARD_LIMIT = 4  # times max_frame: what is larger is not even read, the connection ends with 1009
+
+Kind = Literal["refused", "failed", "closed", "ping", "idle", "too_large", "asked"]
+
+
+class Gone(BridgeError):
+    """The link is not there (any more): why, as Loss has it."""
+
+    def __init__(self, kind: Kind, text: str, status: int | None = None, after: float | None = None) -> None:
+        super().__init__(text)
+        self.kind: Kind = kind
+        self.status, self.after = status, after
+
+    def loss(self, seen: Instant) -> Loss:
+        return Loss(self.kind, str(self), seen, self.status, self.after)
+
+
+class _Alive(client.ClientConnection):
+    """Knows when anything, a pong included, was last heard."""
+
+    heard = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = time.monotonic()
+        super().data_received(data)
+
+
+class _Connect(client.connect):
+    fingerprint: str | None = None
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+    async def open_tcp_connection(self) -> client.ClientConnection:
+        connection = await super().open_tcp_connection()
+        if self.fingerprint is not None:
+            tls = connection.transport.get_extra_info("ssl_object")
+            seen = hashlib.sha256(tls.getpeercert(binary_form=True)).hexdigest()
+            if seen != self.fingerprint:
+                connection.transport.abort()
+                raise ssl.SSLError(f"the server's certificate has another fingerprint: {seen}")
+        return connection
+
+
+class Link:
+    """One open WebSocket."""
+
+    def __init__(self, socket: client.ClientConnection, options: BackendOptions) -> None:
+        self._socket, self._options = socket, options
+
+    @property
+    def heard(self) -> float:
+        """time.monotonic() of the last sign of life."""
+        return self._socket.heard if isinstance(self._socket, _Alive) else 0.0
+
+    async def frames(self) -> AsyncIterator[bytes]:
+        """Each data frame, until the end: raises Gone."""
+        idle, receive = self._options.idle, self._socket.recv
+        try:
+            while True:
+                if idle is None:
+                    yield await receive(decode=False)
+                else:
+                    async with asyncio.timeout(idle):
+                        frame = await receive(decode=False)
+                    yield frame
+        except TimeoutError:
+            raise Gone("idle", f"nothing was heard for {idle:g} s") from None
+        except ConnectionClosed as closed:
+            raise _gone(closed) from None
+
+    async def send(self, frame: str) -> None:
+        """Raises Gone where the connection has ended; only reading ends a crossing."""
+        try:
+            await self._socket.send(frame)
+        except ConnectionClosed as closed:
+            raise _gone(closed) from None
+
+    async def close(self) -> None:
+        """Says goodbye; what has arrived can still be read."""
+        await self._socket.close()
+
+
+@asynccontextmanager
+async def open_link(dial: Dial, options: BackendOptions) -> AsyncIterator[Link]:
+    """Opens what a session dials. Raises Gone."""
+    try:
+        connecting = _prepared(dial, options)
+    except (OSError, ValueError, InvalidURI) as error:
+        text = "the url is not a WebSocket URL" if isinstance(error, InvalidURI) else _words(error)
+        raise Gone("failed", text) from None
+    try:
+        socket = await connecting
+    except InvalidStatus as error:
+        raise _answered(error.response.status_code, error.response.headers) from None
+    except InvalidProxyStatus as error:
+        raise Gone("failed", f"the proxy answered {error.response.status_code}") from None
+    except (OSError, TimeoutError, InvalidHandshake, ProxyError, EOFError, ValueError) as error:
+        raise Gone("failed", _words(error)) from None
+    try:
+        yield Link(socket, options)
+    finally:
+        await asyncio.shield(_closed(socket))
+
+
+async def _closed(socket: client.ClientConnection) -> None:
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await socket.close()
+    except TimeoutError:
+        socket.transport.abort()
+
+
+def _prepared(dial: Dial, options: BackendOptions) -> _Connect:
+    url = _shown(dial.url)
+    headers = {name: _shown(value) for name, value in dial.headers.items()}
+    tls: dict[str, Any] = {}
+    if url.startswith("wss:"):
+        tls["ssl"] = tls_context(options.tls)
+    connecting = _Connect(
+        url,
+        additional_headers=headers,
+        compression="deflate",
+        proxy=options.proxy.reveal() if options.proxy else None,
+        open_timeout=_OPEN_S,
+        close_timeout=_CLOSE_S,
+        ping_interval=options.ping,
+        ping_timeout=options.ping,
+        max_size=options.max_frame * _HARD_LIMIT,
+        max_queue=256,
+        user_agent_header="ws2mqtt",
+        create_connection=_Alive,
+        **tls,
+    )
+    if options.tls.fingerprint and url.startswith("wss:"):
+        connecting.fingerprint = options.tls.fingerprint.replace(":", "").lower()
+    return connecting
+
+
+def _shown(hidden: Hidden) -> str:
+    return hidden.reveal() if isinstance(hidden, Secret) else hidden
+
+
+def _answered(status: int, headers: Any) -> Gone:
+    """Another answer than 101."""
+    after = _seconds(headers.get("Retry-After"))
+    if status in (401, 403):
+        return Gone("refused", f"the platform refused the login (HTTP {status})", status, after)
+    if 300 <= status < 400:
+        return Gone("failed", f"the platform answered with a redirect (HTTP {status}), which is not followed", status)
+    return Gone("failed", f"the platform answered HTTP {status} instead of opening a WebSocket", status, after)
+
+
+def _seconds(header: str | None) -> float | None:
+    """Retry-After in seconds (RFC 9110, 10.2.3); a date is not worth a clock."""
+    return float(header) if header is not None and header.isdecimal() else None
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "timed out"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not accepted: {error.verify_message}"
+    return str(error) or type(error).__name__
+
+
+def _gone(closed: ConnectionClosed) -> Gone:
+    """Why a connection ended, from the close frames or from what broke."""
+    received, sent = closed.rcvd, closed.sent
+    if sent is not None and sent.code == CloseCode.MESSAGE_TOO_BIG and not closed.rcvd_then_sent:
+        return Gone("too_large", "a frame was larger than max_frame allows")
+    if sent is not None and sent.code == CloseCode.INTERNAL_ERROR and "ping" in sent.reason:
+        return Gone("ping", "no pong came in time")
+    if received is not None:
+        told = f"{received.code} {received.reason}".rstrip()
+        return Gone("closed", f"the platform closed the connection ({told})")
+    cause = closed.__cause__
+    return Gone("closed", f"the connection broke: {_words(cause)}" if cause else "the connection broke")

@@ -1,0 +1,119 @@
+"""The nouns of the house: what is heard, what is said, and how the world is told.
+
+Everything here is a frozen value. `Event`, `State`, `Unread`, `Condition` and `Response` are what a session hears;
+`Message` is what leaves by the MQTT door; `Command` is what comes in by it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from msgspec import Raw, Struct
+
+
+class Instant(Struct, frozen=True, order=True):
+    """A moment, by both clocks.
+
+    mono: seconds that only ever go forward: for deadlines and timers · unix: seconds since 1970: for what people read.
+    """
+
+    mono: float
+    unix: float
+
+
+class Event(Struct, frozen=True):
+    """Something that happened on a platform.
+
+    subject: topic levels as written (percent-encoded, see topics.level), "" without one · type: the event type ·
+    data: a Struct with the contract's field names, or finished JSON · time: RFC 3339 UTC with six digits, when the
+    platform says it happened, None when it does not say · extra: the platform's fields that we do not know ·
+    told: what identity is made of where that is not all of `data` · replay: from history.
+    """
+
+    subject: str
+    type: str
+    data: Struct | Raw
+    time: str | None = None
+    extra: Mapping[str, Any] | None = None
+    told: bytes | None = None
+    replay: bool = False
+
+
+class State(Struct, frozen=True):
+    """The latest picture of a subject; `data` None: the subject is gone."""
+
+    subject: str
+    data: Struct | Raw | None
+
+
+UnreadReason = Literal["not_json", "not_text", "wrong_shape", "too_large"]
+
+
+class Unread(Struct, frozen=True):
+    """A frame (or one message of it) that could not be read, and why."""
+
+    reason: UnreadReason
+    frame: bytes
+
+
+ConditionState = Literal["connecting", "online", "degraded", "offline", "auth_failed", "disabled"]
+
+
+class Condition(Struct, frozen=True):
+    """How the backend stands with its platform; `error` says in words what a person should know."""
+
+    state: ConditionState
+    error: str | None = None
+
+
+ResponseStatus = Literal["accepted", "sent", "succeeded", "failed", "expired", "rejected", "unknown"]
+
+
+class CommandError(Struct, frozen=True, omit_defaults=True):
+    """Why a command did not succeed."""
+
+    kind: str
+    message: str
+    field: str | None = None
+    value: float | bool | None = None
+
+
+class Response(Struct, frozen=True):
+    """What is said to a command: `command` is its key (Command.key).
+
+    Statuses and codes go together as the README's table of commands says.
+    """
+
+    command: str
+    status: ResponseStatus
+    code: int
+    final: bool = True
+    error: CommandError | None = None
+    data: Any = None
+
+
+class Command(Struct, frozen=True):
+    """A checked command on its way to a session.
+
+    key: ours, unique in this process · name: e.g. "downlink" · subject: as in Event · body: the command's own Struct ·
+    send_by, deadline: Instant.mono until which it must have been sent, and the platform must have answered first.
+    """
+
+    key: str
+    name: str
+    subject: str
+    body: Any
+    send_by: float
+    deadline: float
+
+
+class Message(Struct, frozen=True):
+    """One PUBLISH, made once: topic and payload, and the encoded MQTT 5 properties (without their length prefix)."""
+
+    topic: str
+    payload: bytes
+    properties: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes: topic, payload and properties."""
+        return len(self.topic) + len(self.payload) + len(self.properties)

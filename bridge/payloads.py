@@ -1,0 +1,142 @@
+"""Payload bytes: events as CloudEvents 1.0 (structured or binary, JSON or MessagePack), everything else as flat JSON.
+
+A message's bytes are made once, when the event is read; they stay as they are through every retry and on disk.
+"""
+
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bridge.model import Event, Message, State, Unread
+from bridge.topics import join
+
+DEAD_BYTES = 64 * 1024
+_json = msgspec.json.Encoder()
+_msgpack = msgspec.msgpack.Encoder()
+
+_FORMAT_UTF8 = b"\x01\x01"  # MQTT 5, 3.3.2.3.2: Payload Format Indicator
+_CONTENT_TYPE, _USER_PROPERTY = b"\x03", b"\x26"  # 3.3.2.3.9, 3.3.2.3.7
+
+
+class CloudEvent(Struct, kw_only=True, omit_defaults=True):
+    """One event as it is published; `session`, `sequence`, `recordedtime` and `replay` are extension attributes."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    subject: str = ""
+    time: str
+    recordedtime: str
+    session: str
+    sequence: str
+    replay: bool = False
+    datacontenttype: str
+    data: Any
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return len(encoded).to_bytes(2, "big") + encoded
+
+
+def content_type(name: str, utf8: bool = True) -> bytes:
+    """The MQTT 5 properties of a payload of this media type."""
+    return (_FORMAT_UTF8 if utf8 else b"") + _CONTENT_TYPE + _text(name)
+
+
+JSON_PROPERTIES = content_type("application/json")
+
+
+def event_id(source: str, event: Event, told: bytes, session: str, sequence: str) -> str:
+    """32 hex digits: the same for the same thing said again; without a platform time, of this reading alone."""
+    if event.time is None:
+        parts = f"{source}\0{session}\0{sequence}".encode()
+    else:
+        parts = f"{source}\0{event.subject}\0{event.type}\0{event.time}\0".encode() + told
+    return blake2b(parts, digest_size=16).hexdigest()
+
+
+def json_data(event: Event) -> tuple[bytes, bytes]:
+    """The event's data as JSON: what identity is made of, and the whole with `extra`."""
+    data = event.data
+    encoded = bytes(data) if isinstance(data, Raw) else _json.encode(data)
+    told = encoded if event.told is None else event.told
+    if event.extra:
+        comma = b"," if len(encoded) > 2 else b""
+        encoded = b'%b%b"extra":%b}' % (encoded[:-1], comma, _json.encode(event.extra))
+    return told, encoded
+
+
+class Writer:
+    """Makes the messages of one backend."""
+
+    def __init__(
+        self,
+        *,
+        base: str,
+        backend: str,
+        platform: str,
+        session: str,
+        payload: Literal["json", "msgpack"] = "json",
+        envelope: Literal["structured", "binary"] = "structured",
+    ) -> None:
+        self.prefix = join(base, backend)
+        self._source = f"/{self.prefix}"
+        self._platform, self._session = platform, session
+        self._packed, self._binary = payload == "msgpack", envelope == "binary"
+        kind = "msgpack" if self._packed else "json"
+        media = f"application/{kind}" if self._binary else f"application/cloudevents+{kind}"
+        self._properties = content_type(media, utf8=not self._packed)
+
+    def event(self, event: Event, number: int, recorded: str) -> Message:
+        """number: counts from 1 per backend · recorded: when the bridge read it, RFC 3339 UTC."""
+        sequence = f"{number:016d}"
+        told, encoded = json_data(event)
+        data: Any = msgspec.json.decode(encoded) if self._packed else Raw(encoded)
+        cloud = CloudEvent(
+            specversion="1.0",
+            id=event_id(self._source, event, told, self._session, sequence),
+            source=self._source,
+            type=f"{self._platform}.{event.type}",
+            subject=event.subject,
+            time=event.time or recorded,
+            recordedtime=recorded,
+            session=self._session,
+            sequence=sequence,
+            replay=event.replay,
+            datacontenttype="application/json",
+            data=data,
+        )
+        topic = f"{join(self.prefix, event.subject)}/event/{event.type}"
+        if self._binary:
+            payload = _msgpack.encode(data) if self._packed else encoded
+            return Message(topic, payload, self._properties + _attributes(cloud))
+        return Message(topic, _msgpack.encode(cloud) if self._packed else _json.encode(cloud), self._properties)
+
+    def state(self, state: State) -> Message:
+        """Flat JSON; no payload at all when the subject is gone, which clears the retained message."""
+        topic = f"{join(self.prefix, state.subject)}/state"
+        if state.data is None:
+            return Message(topic, b"")
+        payload = bytes(state.data) if isinstance(state.data, Raw) else _json.encode(state.data)
+        return Message(topic, payload, JSON_PROPERTIES)
+
+    def dead(self, unread: Unread) -> Message:
+        """A frame that could not be read, as it came, cut at 64 KiB."""
+        return Message(f"{self.prefix}/dead/{unread.reason}", unread.frame[:DEAD_BYTES])
+
+    def plain(self, path: str, value: Any) -> Message:
+        """Flat JSON at a path below the backend: `state`, `health` …"""
+        return Message(f"{self.prefix}/{path}", _json.encode(value), JSON_PROPERTIES)
+
+
+def _attributes(cloud: CloudEvent) -> bytes:
+    """The attributes as MQTT 5 user properties (CloudEvents MQTT binding, 3.1)."""
+    return b"".join(
+        _USER_PROPERTY + _text(name) + _text(value if isinstance(value, str) else "true")
+        for name in CloudEvent.__struct_fields__
+        if name != "data" and (value := getattr(cloud, name))
+    )

@@ -1,0 +1,362 @@
+"""Outbox → broker, for one MQTT connection; beside it the table of states, the responses and what is said once.
+
+1. Events go in order; none overtakes an older one of the same backend. At most a window of them is unacknowledged.
+2. What is not acknowledged when a connection ends is sent again on the next one, from the outbox.
+3. States are conflated: the newest per topic wins, one of a topic is on its way at a time, and every one is sent again
+   after a reconnect. Responses are sent until they are acknowledged. What is said once (dead frames) may be lost.
+4. PUBACK 0x97 (quota) is tried again after a pause, one at a time until it passes; any other code of 0x80 and above
+   drops that one message, counted, so that a poisoned one never blocks the rest.
+5. A missing PUBACK means a new connection.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bridge.broker import QUOTA_EXCEEDED, REFUSED, SESSION_TAKEN_OVER, Connection, Incoming, Lost, connect
+from bridge.errors import Refused, Transient
+from bridge.links.backoff import Backoff
+from bridge.model import Instant, Message
+from bridge.options import MqttOptions
+from bridge.outbox import Outbox
+from bridge.watch.metrics import MqttMeter
+
+WINDOW = 2_000  # unacknowledged publishes at most; the broker's Receive Maximum may say less
+_QUOTA_PAUSE_S = (0.2, 5.0)
+_TAKEN_OVER_S = 30.0
+
+Kind = Literal["event", "state", "response", "once"]
+
+
+def instant() -> Instant:
+    """Now, by both clocks."""
+    return Instant(time.monotonic(), time.time())
+
+
+@dataclass(slots=True, frozen=True)
+class _Flight:
+    kind: Kind
+    position: int  # of an event
+    message: Message
+    sent: float  # time.monotonic()
+
+
+class States:
+    """The newest message of each retained topic, and which of them the broker does not have yet."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, Message] = {}
+        self._dirty: dict[str, None] = {}
+        self._flying: set[str] = set()
+
+    def put(self, message: Message) -> None:
+        self._latest[message.topic] = message
+        self._dirty[message.topic] = None
+
+    def next(self) -> Message | None:
+        """The first that is not on its way."""
+        for topic in self._dirty:
+            if topic not in self._flying:
+                del self._dirty[topic]
+                self._flying.add(topic)
+                return self._latest[topic]
+        return None
+
+    def done(self, message: Message, taken: bool) -> None:
+        """taken: the broker has it, or never will; else it is to be sent again, unless there is a newer one."""
+        self._flying.discard(message.topic)
+        if not taken:
+            self._dirty[message.topic] = None
+        elif not message.payload and self._latest.get(message.topic) is message:
+            del self._latest[message.topic]  # cleared, and nothing newer
+
+    def again(self) -> None:
+        """After a reconnect: everything, in the order in which it was first said."""
+        self._flying.clear()
+        self._dirty = dict.fromkeys(self._latest)
+
+    def pending(self) -> bool:
+        return bool(self._dirty or self._flying)
+
+
+class Publisher:
+    """Keeps one MQTT connection and empties an outbox through it."""
+
+    def __init__(
+        self,
+        options: MqttOptions,
+        *,
+        client_id: str,
+        will: Callable[[], Message],
+        filters: Sequence[str],
+        incoming: Callable[[Incoming], None],
+        meter: MqttMeter,
+        log: logging.LoggerAdapter[logging.Logger],
+        outbox: Outbox | None = None,
+        changed: Callable[[str | None], None] = lambda error: None,
+        after: asyncio.Event | None = None,
+    ) -> None:
+        self.options, self.client_id = options, client_id
+        self._will, self._filters, self._incoming = will, filters, incoming
+        self._meter, self._log, self._outbox, self._changed, self._after = meter, log, outbox, changed, after
+        self.states = States()
+        self._responses: deque[Message] = deque()
+        self._refused_for_now: list[Message] = []  # responses, by quota
+        self._once: deque[tuple[Message, int]] = deque(maxlen=1000)
+        self._connection: Connection | None = None
+        self._flying: dict[int, _Flight] = {}
+        self._turn = False
+        self._scheduled = False
+        self._careful = False  # after a quota refusal: one event at a time
+        self._paused_until = 0.0
+        self._pause = _QUOTA_PAUSE_S[0]
+        self._lost: asyncio.Future[None] | None = None
+        self._idle = asyncio.Event()
+        self.announced = asyncio.Event()  # the first connection has sent its states
+
+    # What others hand in: at once, never waiting.
+
+    def state(self, message: Message) -> None:
+        self.states.put(message)
+        self.wake()
+
+    def respond(self, message: Message) -> None:
+        self._responses.append(message)
+        self.wake()
+
+    def say(self, message: Message, qos: int = 0) -> None:
+        """Now or never."""
+        if self._connection is not None:
+            self._once.append((message, qos))
+            self.wake()
+
+    def wake(self) -> None:
+        """There is something to publish: does it once in this turn of the loop."""
+        if not self._scheduled and self._connection is not None:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump)
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None
+
+    async def drained(self) -> None:
+        """Returns when everything handed in so far is with the broker."""
+        while not self._empty():
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def spoken(self) -> None:
+        """Returns when states and responses are with the broker; events may still wait."""
+        while self._responses or self.states.pending():
+            self._idle.clear()
+            await self._idle.wait()
+
+    def failed(self, delay: float) -> None:
+        """A bug ended run(), which is called again after the delay."""
+        self._meter.reconnects["bug"] += 1
+
+    def _empty(self) -> bool:
+        return not (self._flying or self._responses or self.states.pending() or (self._outbox and len(self._outbox)))
+
+    # The connection.
+
+    async def run(self) -> None:
+        """Connects, publishes and comes back until cancelled."""
+        backoff = Backoff(self.options.reconnect)
+        urls, index = self.options.url, 0
+        if self._after is not None:
+            await self._after.wait()
+        while True:
+            try:
+                await self._connected(urls[index], backoff)
+            except Transient as error:
+                delay = self._failed(error, backoff, round_done=(index + 1) % len(urls) == 0)
+                index = (index + 1) % len(urls)
+                await asyncio.sleep(delay)
+
+    def _failed(self, error: Transient, backoff: Backoff, round_done: bool) -> float:
+        """Counts and logs the end of a connection or of an attempt; seconds until the next."""
+        taken_over = isinstance(error, Lost) and error.code == SESSION_TAKEN_OVER
+        if isinstance(error, Lost):
+            reason = "taken_over" if taken_over else "timeout" if error.code == -1 else "closed"
+        else:
+            reason = "refused" if isinstance(error, Refused) else "failed"
+            self._meter.connects[reason] += 1
+        self._meter.reconnects[reason] += 1
+        delay = 0.0
+        if taken_over:
+            delay = _TAKEN_OVER_S
+            self._changed(str(error))
+        elif round_done or isinstance(error, Lost):
+            delay = backoff.after_failure()
+        self._log.warning("mqtt lost" if isinstance(error, Lost) else "mqtt not connected",
+                          extra={"reason": str(error), "retry_s": round(delay, 1)})  # fmt: skip
+        return delay
+
+    async def _connected(self, url: str, backoff: Backoff) -> None:
+        async with connect(self.options, url, self.client_id, self._will()) as connection:
+            self._meter.connects["ok"] += 1
+            connection.acknowledged = self._acknowledged
+            self._lost = asyncio.get_running_loop().create_future()
+            tasks = [asyncio.ensure_future(self._listen(connection)), asyncio.ensure_future(self._tick())]
+            try:
+                if self._filters:
+                    await connection.subscribe(self._filters)
+                self._attach(connection)
+                backoff.success()
+                await asyncio.wait((*tasks, self._lost), return_when=asyncio.FIRST_COMPLETED)
+                for ended in (*tasks, self._lost):
+                    if ended.done():
+                        ended.result()
+            finally:
+                self._detach()
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _attach(self, connection: Connection) -> None:
+        self._connection = connection
+        self._meter.connected = True
+        self._log.info("mqtt connected", extra={"client_id": self.client_id})
+        self.states.again()
+        self._pump()
+
+    def _detach(self) -> None:
+        if self._connection is not None:
+            self._connection.acknowledged = lambda packet, code: None
+        self._connection = None
+        self._meter.connected = False
+        self._refused_for_now += [flight.message for flight in self._flying.values() if flight.kind == "response"]
+        self._flying.clear()
+        self._start_over()
+        self._meter.inflight = 0
+        self._once.clear()
+
+    def _start_over(self) -> None:
+        """Nothing is on its way: what was is to be sent again, in its order."""
+        self._paused_until = 0.0
+        self._responses.extendleft(reversed(self._refused_for_now))
+        self._refused_for_now.clear()
+        if self._outbox is not None:
+            self._outbox.rewind()
+
+    async def _listen(self, connection: Connection) -> None:
+        async for message in connection.messages():
+            self._incoming(message)
+
+    async def _tick(self) -> None:
+        """Once a second: the PUBACK deadline, the pause after a quota refusal, the age of what waits."""
+        while True:
+            await asyncio.sleep(1.0)
+            now = instant()
+            if self._outbox is not None:
+                self._outbox.expire(now)
+            oldest = next(iter(self._flying.values()), None)
+            if oldest is not None and oldest.sent + self.options.keepalive < now.mono:
+                raise Lost(f"no PUBACK within {self.options.keepalive:g} s", -1)
+            self._pump()
+
+    # Publishing.
+
+    def _pump(self) -> None:
+        """Publishes what the window allows."""
+        self._scheduled = False
+        connection = self._connection
+        if connection is None or self._paused_until > time.monotonic():
+            return
+        if not self._flying and self._paused_until:
+            self._start_over()
+        window = 1 if self._careful else min(WINDOW, connection.receive_maximum)
+        try:
+            while len(self._flying) < window and not self._paused_until and self._publish_next(connection):
+                pass
+        except Lost as error:
+            self._end(error)
+        self._meter.inflight = len(self._flying)
+        if not self._flying:
+            self._idle.set()
+            if not self.announced.is_set() and not self.states.pending():
+                self.announced.set()
+
+    def _publish_next(self, connection: Connection) -> bool:
+        """One of what waits: responses first, then states and events in turn."""
+        if self._responses:
+            self._send(connection, "response", self._responses.popleft(), 1)
+            return True
+        self._turn = not self._turn
+        if self._turn and (state := self.states.next()) is not None:
+            self._send(connection, "state", state, self.options.qos)
+            return True
+        if self._outbox is not None and (entry := self._outbox.peek()) is not None:
+            if connection.fits(entry.message):
+                self._send(connection, "event", entry.message, self.options.qos, entry.position)
+            else:
+                self._outbox.drop(entry.position, "too_large")
+            return True
+        if (state := self.states.next()) is not None:
+            self._send(connection, "state", state, self.options.qos)
+            return True
+        if self._once:
+            self._send(connection, "once", *self._once.popleft())
+            return True
+        return False
+
+    def _send(self, connection: Connection, kind: Kind, message: Message, qos: int, position: int = -1) -> None:
+        if kind != "event" and not connection.fits(message):
+            self._log.warning("message larger than the broker takes", extra={"topic": message.topic})
+            if kind == "state":
+                self.states.done(message, taken=True)
+            return
+        packet = connection.publish(message, qos, retain=kind == "state")
+        self._flying[packet] = _Flight(kind, position, message, time.monotonic())
+
+    def _acknowledged(self, packet: int, code: int) -> None:
+        flight = self._flying.pop(packet, None)
+        if flight is None:
+            return
+        now = time.monotonic()
+        if code < REFUSED:
+            self._meter.publish_seconds.observe(now - flight.sent)
+            self._careful, self._pause = False, _QUOTA_PAUSE_S[0]
+            self._taken(flight, now)
+        elif code == QUOTA_EXCEEDED:
+            self._quota(flight, now)
+        else:
+            self._refused(flight, code)
+        self.wake()
+
+    def _taken(self, flight: _Flight, now: float) -> None:
+        if flight.kind == "event" and self._outbox is not None:
+            if (entry := self._outbox.commit(flight.position)) is not None:
+                self._meter.latency.observe(now - entry.recorded.mono)
+        elif flight.kind == "state":
+            self._meter.states_published += 1
+            self.states.done(flight.message, taken=True)
+
+    def _quota(self, flight: _Flight, now: float) -> None:
+        if not self._paused_until:
+            self._log.warning("the broker's quota is exceeded", extra={"retry_s": self._pause})
+            self._paused_until = now + self._pause
+            self._pause = min(self._pause * 2, _QUOTA_PAUSE_S[1])
+            asyncio.get_running_loop().call_later(self._paused_until - now + 0.01, self.wake)
+        self._careful = True
+        if flight.kind == "state":
+            self.states.done(flight.message, taken=False)
+        elif flight.kind == "response":
+            self._refused_for_now.append(flight.message)
+
+    def _refused(self, flight: _Flight, code: int) -> None:
+        self._log.warning("the broker refused a message", extra={"topic": flight.message.topic, "code": hex(code)})
+        if flight.kind == "event" and self._outbox is not None:
+            self._outbox.drop(flight.position, "refused")
+        elif flight.kind == "state":
+            self.states.done(flight.message, taken=True)
+
+    def _end(self, error: Lost) -> None:
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_exception(error)

@@ -1,0 +1,174 @@
+"""One backend as the process holds it: what lasts (outbox, ledger, counts) and what a reload may replace (the rest)."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from bridge.backends import PLATFORMS
+from bridge.commands import COMMON, Commands, filters
+from bridge.crossing import BackendState, Crossing, supervise
+from bridge.links.backoff import Backoff
+from bridge.model import Instant, Message
+from bridge.options import BackendOptions, MqttOptions, OutboxOptions
+from bridge.outbox import Outbox
+from bridge.payloads import JSON_PROPERTIES, Writer
+from bridge.publisher import Publisher, instant
+from bridge.times import rfc3339
+from bridge.watch.logs import BackendLog
+from bridge.watch.metrics import Meter, commands_table
+
+
+@dataclass
+class House:
+    """What every backend shares."""
+
+    mqtt: MqttOptions
+    session: str  # the bridge's start, in milliseconds since 1970
+    announced: asyncio.Event  # bridge/state is out
+    redact: Callable[[str], str]
+
+
+@dataclass
+class Lasting:
+    """What outlives a reload and a restart of the backend: its events, and what is counted of them."""
+
+    outbox: Outbox
+    meter: Meter
+    seen: Instant | None = None
+
+    @classmethod
+    def of(cls, platform: str, options: OutboxOptions) -> "Lasting":
+        known = PLATFORMS[platform]
+        outbox = Outbox(options, known.events)
+        names = [spec.name for spec in (*known.commands, *COMMON)]
+        meter = Meter(outbox.ledger, lambda: _waiting(outbox), commands_table(names))
+        return cls(outbox, meter)
+
+
+def _waiting(outbox: Outbox) -> tuple[int, int, float | None]:
+    oldest = outbox.oldest()
+    return len(outbox), outbox.bytes, oldest.recorded.unix if oldest else None
+
+
+@dataclass
+class Unit:
+    """One backend, running."""
+
+    name: str
+    platform: str
+    options: BackendOptions
+    lasting: Lasting
+    crossing: Crossing
+    publisher: Publisher
+    commands: Commands
+    log: logging.LoggerAdapter[logging.Logger]
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self) -> None:
+        reconnect = self.options.reconnect
+        talk = supervise(self.crossing.run, self.crossing.failed, Backoff(reconnect), self.log)
+        publish = supervise(self.publisher.run, self.publisher.failed, Backoff(reconnect), self.log)
+        self.tasks = [asyncio.create_task(talk), asyncio.create_task(publish)]
+
+    async def stop_intake(self) -> None:
+        """No more events; every command answered."""
+        self.commands.stop()
+        await self.crossing.stop()
+        self.commands.abandon("ws2mqtt stopped before it was answered")
+
+    async def end(self) -> None:
+        """Ends both sides; the MQTT connection says goodbye, so that no will is published."""
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.lasting.seen = self.crossing.seen
+
+    def picture(self) -> dict[str, object]:
+        """The ledger, in the words of the metrics."""
+        ledger, (waiting, size, _) = self.lasting.outbox.ledger, self.lasting.meter.waiting()
+        return {
+            "state": self.crossing.shown().state,
+            "events_received": sum(ledger.received.values()),
+            "events_recovered": ledger.recovered,
+            "events_published": ledger.published,
+            "events_dropped": {reason: count for reason, count in ledger.dropped.items() if count},
+            "outbox_events": waiting,
+            "outbox_bytes": size,
+        }
+
+    def ready(self) -> bool:
+        return not (self.options.required and self.options.enabled) or self.crossing.ready()
+
+
+def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> Unit:
+    """A backend, built but not started."""
+    word = options.__struct_config__.tag
+    assert isinstance(word, str)
+    platform, log, meter = PLATFORMS[word], BackendLog(name), lasting.meter
+    mqtt = house.mqtt
+    writer = Writer(
+        base=mqtt.base_topic,
+        backend=name,
+        platform=word,
+        session=house.session,
+        payload=mqtt.payload,
+        envelope=mqtt.envelope,
+    )
+    will = BackendState("offline", None, error="bridge gone")
+
+    def late_commands() -> Commands:
+        return commands
+
+    publisher = Publisher(
+        mqtt,
+        client_id=f"{mqtt.client_id}-{name}",
+        will=lambda: Message(f"{writer.prefix}/state", msgspec.json.encode(will), JSON_PROPERTIES),
+        filters=filters(writer.prefix),
+        incoming=lambda message: late_commands().arrived(message),
+        meter=meter.mqtt,
+        log=log,
+        outbox=lasting.outbox,
+        changed=lambda warning: crossing.warn(warning),
+        after=house.announced,
+    )
+    crossing = Crossing(
+        name,
+        platform,
+        options,
+        outbox=lasting.outbox,
+        publisher=publisher,
+        writer=writer,
+        meter=meter,
+        log=log,
+        respond=lambda response: late_commands().respond(response),
+        abandon=lambda why: late_commands().abandon(why),
+        redact=house.redact,
+        seen=lasting.seen,
+    )
+    commands = Commands(
+        base=mqtt.base_topic,
+        prefix=writer.prefix,
+        session=f"{house.session}-{name}"[:24],
+        specs=(*platform.commands, *COMMON),
+        local={
+            "reconnect": lambda _: crossing.reconnect(),
+            "pause": lambda _: crossing.pause(),
+            "resume": lambda _: crossing.resume(),
+        },
+        options=options.commands,
+        publish=publisher.respond,
+        counts=meter.commands,
+        seconds=meter.command_seconds,
+        ready=lambda: None if crossing.ready() else crossing.status.state,
+        order=crossing.ordered,
+    )
+    return Unit(name, word, options, lasting, crossing, publisher, commands, log)
+
+
+def health(units: dict[str, Unit], session: str) -> dict[str, object]:
+    """`bridge/health`: the ledger of every backend."""
+    backends = {name: unit.picture() for name, unit in units.items()}
+    return {"time": rfc3339(instant().unix), "session": session, "backends": backends}

@@ -1,0 +1,1 @@
+"""The house seen from outside: metrics, logs, HTTP. Changes nothing."""

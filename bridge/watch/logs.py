@@ -1,0 +1,143 @@
+"""Log lines: text for people, JSON for programs; secrets are taken out of both.
+
+One line per change of state, never one per message. What a line is about is in `extra`; the backend's name is in each.
+"""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TextIO
+from urllib.parse import parse_qsl, urlsplit
+
+from bridge.options import LogOptions, Secret
+from bridge.times import rfc3339
+
+Level = Literal["debug", "info", "warning", "error"]
+_OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_SHORTEST = 4  # a secret of fewer characters would take words out of every line
+
+
+class Redactor:
+    """Takes the texts of secrets out of a text. Files are read when it is made and at refresh()."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        self._secrets: list[Secret] = list(secrets)
+        self._texts: tuple[str, ...] = ()
+        self.refresh()
+
+    def set(self, secrets: Iterable[Secret]) -> None:
+        """After a reload; the old ones are kept out of sight too."""
+        self._secrets += [secret for secret in secrets if secret not in self._secrets]
+        self.refresh()
+
+    def refresh(self) -> None:
+        texts = set(self._texts)
+        for secret in self._secrets:
+            try:
+                texts.update(_parts(secret.reveal()))
+            except (OSError, UnicodeDecodeError):
+                continue
+        self._texts = tuple(sorted(texts, key=len, reverse=True))
+
+    def __call__(self, text: str) -> str:
+        for secret in self._texts:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _parts(text: str) -> Iterable[str]:
+    """A secret, and where it is a URL the parts of it that are secret on their own."""
+    if "://" not in text:
+        return [text] if len(text) >= _SHORTEST else []
+    address = urlsplit(text)
+    values = [value for _, value in parse_qsl(address.query)]
+    parts = [text, address.query, *values, address.password or ""]
+    return [part for part in parts if len(part) >= 6]
+
+
+class _Text(logging.Formatter):
+    def __init__(self, redact: Callable[[str], str], colour: bool) -> None:
+        super().__init__()
+        self._redact, self._colour = redact, colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = _extra(record)
+        backend = extra.pop("backend", None)
+        words = " ".join(f"{key}={_plain(value)}" for key, value in extra.items() if value is not None)
+        moment = rfc3339(record.created)[11:23]
+        level = record.levelname.lower()
+        if self._colour:
+            level = f"\x1b[{_COLOURS.get(record.levelno, '0')}m{level}\x1b[0m"
+        line = " ".join(filter(None, (moment, level, f"[{backend}]" if backend else "", record.getMessage(), words)))
+        return self._redact(line + _trace(record))
+
+
+class _Json(logging.Formatter):
+    def __init__(self, redact: Callable[[str], str]) -> None:
+        super().__init__()
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": rfc3339(record.created),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **{key: value for key, value in _extra(record).items() if value is not None},
+        }
+        if trace := _trace(record):
+            line["traceback"] = trace.strip()
+        return self._redact(json.dumps(line, default=str, ensure_ascii=False))
+
+
+_COLOURS = {logging.WARNING: "33", logging.ERROR: "31", logging.DEBUG: "2"}
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {key: value for key, value in record.__dict__.items() if key not in _OWN}
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text.isprintable() or not text else text
+
+
+def _trace(record: logging.LogRecord) -> str:
+    return "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip() if record.exc_info else ""
+
+
+def set_up(
+    options: LogOptions, redact: Callable[[str], str], stream: TextIO | None = None, colour: bool = False
+) -> None:
+    """Sends every logger of this process to the stream (default: standard error)."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_Json(redact) if options.format == "json" else _Text(redact, colour))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    set_level(options.level)
+
+
+def set_level(level: Level) -> None:
+    """Ours as asked; libraries only from warning on, since they speak per message below that."""
+    logging.getLogger("ws2mqtt").setLevel(level.upper())
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+    for name in ("websockets.client", "websockets.server", "mqtt", "asyncio"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class BackendLog(logging.LoggerAdapter[logging.Logger]):
+    """A logger that puts the backend's name into each line."""
+
+    def __init__(self, backend: str | None) -> None:
+        super().__init__(logging.getLogger("ws2mqtt"), {})
+        self._backend = backend
+
+    def process(self, msg: Any, kwargs: Any) -> Any:
+        extra = dict(kwargs.get("extra") or {})
+        if self._backend is not None:
+            extra["backend"] = self._backend
+        kwargs["extra"] = extra
+        return msg, kwargs
