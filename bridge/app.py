@@ -20,6 +20,7 @@ from msgspec import Struct
 from bridge import __version__
 from bridge.backends import PLATFORMS
 from bridge.backends.session import CommandSpec
+from bridge.clock import instant
 from bridge.commands import COMMON, Commands, NoFields, filters
 from bridge.config import Config, secrets
 from bridge.crossing import supervise
@@ -28,7 +29,7 @@ from bridge.links.backoff import Backoff
 from bridge.model import Message
 from bridge.options import CommandOptions
 from bridge.payloads import JSON_PROPERTIES
-from bridge.publisher import Publisher, instant
+from bridge.publisher import Publisher
 from bridge.times import rfc3339
 from bridge.unit import House, Lasting, Unit, health, make
 from bridge.watch import logs, web
@@ -78,6 +79,7 @@ class App:
         """Until stop(). Returns the exit code. Raises Fatal where it cannot start."""
         await self._listen()
         self._open_bridge()
+        self._tasks.append(asyncio.create_task(self._report()))
         for name, options in self.config.backends.items():
             self._start(name, options)
         self._say_info()
@@ -140,14 +142,14 @@ class App:
                 "reload": lambda _: self.reload(),
             },
             options=CommandOptions(),
-            publish=self.publisher.respond,
+            publish=lambda message: self.publisher.respond(message),  # a reload may replace the publisher
             counts=self.meters.bridge_commands,
             seconds=self.meters.bridge_command_seconds,
         )
         self.publisher.state(self._state_message("online"))
         log = BackendLog(BRIDGE)
         run = supervise(self.publisher.run, self.publisher.failed, Backoff(mqtt.reconnect), log)
-        self._tasks += [asyncio.create_task(run), asyncio.create_task(self._report())]
+        self._bridge_task = asyncio.create_task(run)
 
     def _message(self, path: str, value: object) -> Message:
         return Message(f"{self.config.mqtt.base_topic}/{BRIDGE}/{path}", msgspec.json.encode(value), JSON_PROPERTIES)
@@ -202,8 +204,7 @@ class App:
         """Ends one backend for a reload; its outbox stays."""
         unit = self.units.pop(name)
         await unit.stop_intake()
-        if gone:
-            unit.crossing.farewell("disabled", "removed from the configuration")
+        unit.crossing.farewell(*(("disabled", "removed from the configuration") if gone else ("offline", "reloading")))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
                 await unit.publisher.spoken()
@@ -272,12 +273,20 @@ class App:
         self.meters.backends.pop(name, None)
 
     async def _reopen_bridge(self) -> None:
-        for task in self._tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
+        """Another broker, or another way to it: says goodbye to the old one."""
+        await self._last_words()
         self._house.mqtt = self.config.mqtt
         self._announced.clear()
         self._open_bridge()
+
+    async def _last_words(self) -> None:
+        """`offline`, and the end of the bridge's own connection."""
+        self.publisher.state(self._state_message("offline"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S if self.publisher.connected else 0):
+                await self.publisher.drained()
+        self._bridge_task.cancel()
+        await asyncio.gather(self._bridge_task, return_exceptions=True)
 
     def _log_level(self, body: LogLevel) -> dict[str, str]:
         logs.set_level(body.level)
@@ -337,10 +346,7 @@ class App:
             if waiting := len(lasting.outbox):
                 BackendLog(name).warning("events lost: the broker was not reached", extra={"events": waiting})
                 lasting.outbox.abandon()
-        self.publisher.state(self._state_message("offline"))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S if self.publisher.connected else 0):
-                await self.publisher.drained()
+        await self._last_words()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

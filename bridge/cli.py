@@ -94,15 +94,26 @@ def _simulate(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from bridge.demo import demo
 
-    return asyncio.run(demo(args.port, args.mqtt_url, args.seconds, args.base_topic))
+    mqtt = MqttOptions() if args.mqtt_url is None else _mqtt_of(args.mqtt_url)
+    mqtt = msgspec.structs.replace(mqtt, base_topic=args.base_topic)
+    return asyncio.run(demo(mqtt, args.port if args.mqtt_url is None else None, args.seconds))
 
 
 def _watch(args: argparse.Namespace) -> int:
     from bridge.viewer import watch
 
     mqtt = _broker(args)
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    return asyncio.run(watch(mqtt, args.filter, json_lines=args.json, colour=colour, out=sys.stdout))
+    return asyncio.run(
+        watch(
+            mqtt.url[0],
+            username=mqtt.username,
+            password=mqtt.password.reveal() if mqtt.password else None,
+            tls=mqtt.tls,
+            base_topic=mqtt.base_topic,
+            filter=args.filter,
+            json_lines=args.json,
+        )
+    )
 
 
 def _send(args: argparse.Namespace) -> int:

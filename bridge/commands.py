@@ -18,11 +18,11 @@ from msgspec import UNSET, Struct, UnsetType
 from bridge.backends.reading import canonical
 from bridge.backends.session import CommandSpec
 from bridge.broker import Incoming
+from bridge.clock import instant
 from bridge.errors import BadCommand
 from bridge.model import Command, CommandError, Message, Response
 from bridge.options import CommandOptions, Duration, from_text
 from bridge.payloads import JSON_PROPERTIES
-from bridge.publisher import instant
 from bridge.times import rfc3339
 from bridge.topics import matches
 from bridge.watch.metrics import Histogram

@@ -17,13 +17,14 @@ from typing import Any
 from msgspec import Struct
 
 from bridge.backends.session import Call, Dial, Gap, Hang, Platform, Send, Session, Step
+from bridge.clock import instant
 from bridge.links.backoff import Backoff
 from bridge.links.websocket import Gone, Link, open_link
 from bridge.model import Command, Condition, ConditionState, Event, Instant, Response, State, Unread
 from bridge.options import BackendOptions
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
-from bridge.publisher import Publisher, instant
+from bridge.publisher import Publisher
 from bridge.times import rfc3339
 from bridge.watch.metrics import Meter
 
@@ -115,6 +116,7 @@ class Crossing:
     def failed(self, delay: float) -> None:
         """A bug ended run(), which is called again after the delay."""
         self._meter.websocket_reconnects["bug"] += 1
+        self.seen = instant()
         self._abandon("the backend was restarted after an internal error")
         self._set("offline", "internal error, see the log", delay)
         self._tell()
@@ -169,13 +171,11 @@ class Crossing:
                 line.asked = True
                 self._spawn(line.link.close())
 
-    def pause(self) -> None:
-        self._paused = True
-        self._changed.set()
-
-    def resume(self) -> None:
-        self._paused = False
-        self._changed.set()
+    def pause(self, paused: bool = True) -> None:
+        """Ends the talk, or begins it again."""
+        if paused is not self._paused:
+            self._paused = paused
+            self._changed.set()
 
     def ready(self) -> bool:
         """Whether commands for the platform are taken."""
@@ -188,6 +188,7 @@ class Crossing:
     def warn(self, warning: str | None) -> None:
         """Something wrong on our own side, shown in the state until it is taken back."""
         self._warning = warning
+        self._told = None
         self._tell()
 
     # Carrying out what follows.
@@ -197,7 +198,7 @@ class Crossing:
             self._hears[type(heard)](heard)
         for do in step.do:
             self._does[type(do)](do)
-        if step.wake != self._wake_at:
+        if step.wake is not None and (self._wake_at is None or step.wake < self._wake_at):
             self._set_timer(step.wake)
         if self.status is not self._told:
             self._tell()
@@ -237,15 +238,13 @@ class Crossing:
             self._meter.gap_seconds += max(0.0, gap.seconds)
         self._log.info("gap", extra={"from": gap.since, "to": gap.until, "reason": gap.reason})
 
-    def _set_timer(self, wake: float | None) -> None:
-        """The session's next wake."""
+    def _set_timer(self, wake: float) -> None:
+        """An earlier wake; a later one needs nothing: the session is woken early and says when again."""
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         self._wake_at = wake
-        if wake is not None:
-            delay = max(0.0, wake - instant().mono)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._woken)
+        delay = max(0.0, wake - instant().mono)
+        self._timer = asyncio.get_running_loop().call_later(delay, self._woken)
 
     def _woken(self) -> None:
         self._timer = self._wake_at = None
@@ -321,7 +320,7 @@ class Crossing:
                 fresh = False
                 backoff.success()
             if len(frame) > limit:
-                self._carry(Step(heard=(Unread("too_large", frame),), wake=self._wake_at))
+                self._carry(Step(heard=(Unread("too_large", frame),)))
             else:
                 self._carry(received(name, frame, instant()))
 
@@ -339,7 +338,7 @@ class Crossing:
                 self._meter.auth["refused"] += 1
         seen = self._last_sign(line, gone, now)
         if gone.kind == "too_large":
-            self._carry(Step(heard=(Unread("too_large", b""),), wake=self._wake_at))
+            self._carry(Step(heard=(Unread("too_large", b""),)))
         if line.link is not None and now.mono - line.opened > self.options.reconnect.max:
             self._backoffs[name].success()
         if self._lines.get(name) is not line:

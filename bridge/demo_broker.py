@@ -3,16 +3,19 @@
 The broker is rumqttd, which comes inside the wheel `iotcore`. rumqttd wants a port for each protocol version, so a
 front on the one port reads which version a CONNECT speaks and from then on copies bytes, unchanged, both ways.
 
-Measured with iotcore 0.4.0. Works on both versions, and between them: QoS 0, 1 and 2 in order, `+` and `#`, overlapping
-filters, retained messages (replaced, cleared, matched by wildcards), wills, takeover of a client id, 1 MiB payloads,
-no-local, and on 5 user properties, content type, response topic and correlation data from publisher to subscriber.
+Measured with iotcore 0.4.0. Works on both versions, and between them: QoS 0, 1 and 2 in order, `+` and `#`, retained
+messages (replaced, cleared, matched by wildcards), wills, sessions kept over a reconnect, 1 MiB payloads, and on 5
+user properties, content type, response topic, correlation data and message expiry from publisher to subscriber.
 What does not work:
 
 - A subscriber that lags behind more than the log holds (40 MiB for each filter) loses messages without a word. Good
   for a demo and for quick looks, not for counting.
+- Of retained messages, a subscription gets the first 10,000.
+- Subscription options of MQTT 5: no-local, Retain As Published and Retain Handling have no effect: retained messages
+  come at every subscription, later ones without the flag.
+- A client whose id is taken over is cut off without the reason "session taken over".
+- CONNACK tells no Receive Maximum and no Maximum Packet Size; a payload over 8 MiB ends the connection.
 - Every user name and password is let in. Other programs on this machine can connect; other machines cannot.
-- A message published with retain reaches subscribers that are already there without the retain flag even where they
-  ask for it (Retain As Published).
 - Retained messages and sessions live in memory: they end with the broker.
 """
 

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bridge.broker import QUOTA_EXCEEDED, REFUSED, SESSION_TAKEN_OVER, Connection, Incoming, Lost, connect
+from bridge.clock import instant
 from bridge.errors import Refused, Transient
 from bridge.links.backoff import Backoff
-from bridge.model import Instant, Message
+from bridge.model import Message
 from bridge.options import MqttOptions
 from bridge.outbox import Outbox
 from bridge.watch.metrics import MqttMeter
@@ -30,11 +31,6 @@ _QUOTA_PAUSE_S = (0.2, 5.0)
 _TAKEN_OVER_S = 30.0
 
 Kind = Literal["event", "state", "response", "once"]
-
-
-def instant() -> Instant:
-    """Now, by both clocks."""
-    return Instant(time.monotonic(), time.time())
 
 
 @dataclass(slots=True, frozen=True)
@@ -115,6 +111,8 @@ class Publisher:
         self._paused_until = 0.0
         self._pause = _QUOTA_PAUSE_S[0]
         self._lost: asyncio.Future[None] | None = None
+        self._taken_over = False
+        self._calm_at = 0.0  # when a connection has lasted long enough to forget that it was taken over
         self._idle = asyncio.Event()
         self.announced = asyncio.Event()  # the first connection has sent its states
 
@@ -191,6 +189,7 @@ class Publisher:
         delay = 0.0
         if taken_over:
             delay = _TAKEN_OVER_S
+            self._taken_over = True
             self._changed(str(error))
         elif round_done or isinstance(error, Lost):
             delay = backoff.after_failure()
@@ -223,6 +222,7 @@ class Publisher:
         self._connection = connection
         self._meter.connected = True
         self._log.info("mqtt connected", extra={"client_id": self.client_id})
+        self._calm_at = time.monotonic() + 2 * _TAKEN_OVER_S
         self.states.again()
         self._pump()
 
@@ -250,7 +250,7 @@ class Publisher:
             self._incoming(message)
 
     async def _tick(self) -> None:
-        """Once a second: the PUBACK deadline, the pause after a quota refusal, the age of what waits."""
+        """Once a second: the PUBACK deadline, the age of what waits, whether a take-over is history."""
         while True:
             await asyncio.sleep(1.0)
             now = instant()
@@ -259,6 +259,9 @@ class Publisher:
             oldest = next(iter(self._flying.values()), None)
             if oldest is not None and oldest.sent + self.options.keepalive < now.mono:
                 raise Lost(f"no PUBACK within {self.options.keepalive:g} s", -1)
+            if self._taken_over and now.mono > self._calm_at:
+                self._taken_over = False
+                self._changed(None)
             self._pump()
 
     # Publishing.
@@ -286,7 +289,8 @@ class Publisher:
     def _publish_next(self, connection: Connection) -> bool:
         """One of what waits: responses first, then states and events in turn."""
         if self._responses:
-            self._send(connection, "response", self._responses.popleft(), 1)
+            self._send(connection, "response", self._responses[0], 1)
+            self._responses.popleft()  # only now: publishing may find the connection gone
             return True
         self._turn = not self._turn
         if self._turn and (state := self.states.next()) is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from bridge.backends import PLATFORMS
+from bridge.clock import instant
 from bridge.commands import COMMON, Commands, filters
 from bridge.crossing import BackendState, Crossing, supervise
 from bridge.links.backoff import Backoff
@@ -15,7 +16,7 @@ from bridge.model import Instant, Message
 from bridge.options import BackendOptions, MqttOptions, OutboxOptions
 from bridge.outbox import Outbox
 from bridge.payloads import JSON_PROPERTIES, Writer
-from bridge.publisher import Publisher, instant
+from bridge.publisher import Publisher
 from bridge.times import rfc3339
 from bridge.watch.logs import BackendLog
 from bridge.watch.metrics import Meter, commands_table
@@ -156,7 +157,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         local={
             "reconnect": lambda _: crossing.reconnect(),
             "pause": lambda _: crossing.pause(),
-            "resume": lambda _: crossing.resume(),
+            "resume": lambda _: crossing.pause(False),
         },
         options=options.commands,
         publish=publisher.respond,

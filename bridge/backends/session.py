@@ -63,8 +63,8 @@ class Hang(Struct, frozen=True):
 class Step(Struct, frozen=True):
     """What follows from what happened.
 
-    heard: in order · do: in order · wake: Instant.mono at which woken() is to be called, None: not at all; each Step
-    says it anew · remember: handed to started() after a restart.
+    heard: in order · do: in order · wake: Instant.mono at which woken() is to be called; it may be called earlier, and
+    each Step says it anew · remember: handed to started() after a restart.
     """
 
     heard: tuple[Event | State | Response | Unread | Condition, ...] = ()

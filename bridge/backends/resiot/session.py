@@ -17,6 +17,7 @@ from bridge.backends.resiot.data import GatewayState
 from bridge.backends.resiot.downlink import Downlink
 from bridge.backends.resiot.downlinks import Downlinks
 from bridge.backends.resiot.options import ResiotOptions
+from bridge.backends.resiot.usual import read as read_usual
 from bridge.backends.session import (
     NOTHING,
     Answer,
@@ -63,6 +64,9 @@ class ResiotSession:
 
     def received(self, link: str, frame: bytes, now: Instant) -> Step:
         heard: list[Heard] = []
+        if (usual := read_usual(frame)) is not None:
+            self._communication(usual, heard, now)
+            return Step(tuple(heard), wake=self._wake())
         do: list[Send] = []
         for message in read_json(frame):
             if isinstance(message, Unread):

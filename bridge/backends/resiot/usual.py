@@ -1,0 +1,76 @@
+"""The usual uplink, read in one go: the shape that makes up most of the traffic, exactly as the page shows it.
+
+Anything else, however slightly, is None here and is read by `frames`, which gives the same result, only slower.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bridge.backends.resiot.data import RxInfo, Uplink
+from bridge.backends.resiot.frames import Communication
+from bridge.backends.resiot.values import base64_of
+from bridge.times import utc
+
+_Flag = Literal["true", "false"]
+_Finite = Annotated[float, Meta(gt=-1e12, lt=1e12)]
+_Told = Annotated[str, Meta(min_length=1)]
+
+
+class _Extra(Struct, forbid_unknown_fields=True):
+    adr: _Flag
+    channel: int
+    duplicate: _Flag
+    frequency: _Finite
+    modBW: _Finite  # noqa: N815 - the platform's name
+    rssi: _Finite
+    seqno: int
+    sf: int
+    snr: _Finite
+
+
+class _Usual(Struct, forbid_unknown_fields=True):
+    CommType: Literal["comm_rx"]
+    Connector: _Told
+    AppEui: _Told
+    DevEui: _Told
+    Port: Annotated[int, Meta(ge=0, le=255)]
+    GatewayEUIs: Annotated[list[_Told], Meta(min_length=1)]
+    Payload: _Told
+    Extra: _Extra
+    DT: str
+
+
+_decode = msgspec.json.Decoder(_Usual, strict=False).decode  # numbers are written as text
+
+
+def read(frame: bytes) -> Communication | None:
+    """A comm_rx of the usual shape, else None."""
+    try:
+        told = _decode(frame)
+        payload = bytes.fromhex(told.Payload)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        return None
+    time = utc(told.DT)
+    if time is None or len(payload) * 2 != len(told.Payload):  # fromhex passes over white space
+        return None
+    extra, app_eui, dev_eui = told.Extra, told.AppEui.lower(), told.DevEui.lower()
+    gateways = [eui.lower() for eui in told.GatewayEUIs]
+    rssi = int(extra.rssi) if extra.rssi == int(extra.rssi) else extra.rssi
+    data = Uplink(
+        dev_eui=dev_eui,
+        app_eui=app_eui,
+        f_port=told.Port,
+        f_cnt=extra.seqno,
+        payload=base64_of(payload),
+        payload_hex=payload.hex(),
+        adr=extra.adr == "true",
+        duplicate=extra.duplicate == "true",
+        rx_info=[RxInfo(gateways[0], rssi, extra.snr, extra.channel), *map(RxInfo, gateways[1:])],
+        frequency_hz=round(extra.frequency * 1_000_000),
+        bandwidth_hz=round(extra.modBW * 1_000),
+        spreading_factor=extra.sf,
+        connector=told.Connector,
+    )
+    return Communication("up", app_eui, dev_eui, tuple(gateways), "", time, (data,))

@@ -1,0 +1,111 @@
+"""`ws2mqtt demo`: the main job with nothing installed: broker, simulators, the bridge between them, and a live view."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from bridge.app import App
+from bridge.backends.resiot.options import ResiotOptions
+from bridge.config import Config
+from bridge.demo_broker import DemoBroker
+from bridge.options import BackendOptions, HttpOptions, LogOptions, MqttOptions, Secret
+from bridge.simulators.resiot import ResiotSimulator
+from bridge.simulators.resiot_options import ResiotSimOptions
+from bridge.viewer import watch
+from bridge.watch import logs
+
+
+@dataclass(frozen=True)
+class Show:
+    """One platform of the demo: the backend's name, its simulator, and how the bridge is told of it."""
+
+    backend: str
+    simulator: Callable[[], Any]
+    options: Callable[[Any], BackendOptions]
+
+
+SHOWS = (
+    Show(
+        "lora",
+        lambda: ResiotSimulator(ResiotSimOptions(rate=2.0, alive=15.0)),
+        lambda simulator: ResiotOptions(url=Secret(simulator.url)),
+    ),
+)
+
+
+async def demo(mqtt: MqttOptions, port: int | None, seconds: float | None) -> int:
+    """Runs until interrupted, or for so many seconds. port: of the embedded broker; None: `mqtt` names a broker.
+
+    Raises Fatal where something cannot start.
+    """
+    async with AsyncExitStack() as stack:
+        if port is not None:
+            await stack.enter_async_context(DemoBroker(port))
+            mqtt = msgspec.structs.replace(mqtt, url=(f"mqtt://127.0.0.1:{port}",))
+        backends = {}
+        for show in SHOWS:
+            simulator = await stack.enter_async_context(show.simulator())
+            backends[show.backend] = show.options(simulator)
+        config = Config(mqtt=mqtt, http=HttpOptions(listen="127.0.0.1:0"), log=LogOptions("error"), backends=backends)
+        app = await stack.enter_async_context(_running(config))
+        return await _view(app, mqtt, seconds)
+
+
+@asynccontextmanager
+async def _running(config: Config) -> AsyncIterator[App]:
+    """The service, from its start to its orderly end."""
+
+    def load() -> Config:
+        return config
+
+    app = App(config, load)
+    logs.set_up(config.log, app.redact)
+    running = asyncio.create_task(app.run())
+    try:
+        yield app
+    finally:
+        if not running.done():
+            app.stop()
+        await running
+
+
+async def _view(app: App, mqtt: MqttOptions, seconds: float | None) -> int:
+    view = asyncio.current_task()
+    assert view is not None
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, view.cancel)
+    try:
+        return await watch(
+            mqtt.url[0],
+            username=mqtt.username,
+            password=mqtt.password.reveal() if mqtt.password else None,
+            base_topic=mqtt.base_topic,
+            seconds=seconds,
+            header=_header(app, mqtt),
+        )
+    except asyncio.CancelledError:  # Ctrl-C: the end that was asked for
+        view.uncancel()
+        return 0
+
+
+def _header(app: App, mqtt: MqttOptions) -> list[str]:
+    address = mqtt.url[0].partition("://")[2]
+    host, _, port = address.partition(":")
+    where = f"-h {host} " if host not in ("127.0.0.1", "localhost") else ""
+    base = mqtt.base_topic
+    platforms = ", ".join(f"{one.__struct_config__.tag} as {name!r}" for name, one in app.config.backends.items())
+    return [
+        f"ws2mqtt demo: simulated {platforms} → {mqtt.url[0]}",
+        f"Try in another terminal:  mosquitto_sub {where}-p {port or 1883} -v -t '{base}/#'",
+        f"  or send a command:      ws2mqtt send --mqtt-url {mqtt.url[0]} {base}/lora/application/70b3d57ed0001122"
+        "/device/a81758fffe0a0b0c/command/downlink '{\"f_port\":2,\"text\":\"hi\"}'",
+        "Ctrl-C ends it.",
+    ]
+
+

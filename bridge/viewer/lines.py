@@ -1,0 +1,146 @@
+"""One message, one line: time, backend, subject, event type, and what it says in words.
+
+Two layouts. Short, for a terminal: subjects in brief, cut to its width. Whole, for a pipe: `<backend> <type> <subject>`
+as they are in the topic, nothing cut but very long texts.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from unicodedata import east_asian_width
+
+from bridge.viewer.reading import NOT_READ, Place, Said, json_line, place, printable, said, words
+from bridge.viewer.saying import details, mark
+
+__all__ = ["Lines", "Look", "cut", "json_line", "width_of"]
+
+_COLOURS = (36, 35, 34, 33, 96, 95, 94, 93)  # of backends: no green and red, which mean online and offline
+_DIM, _BOLD, _RED, _GREEN, _YELLOW = 2, 1, 31, 32, 33
+_TONES = {"●": _GREEN, "○": _RED, "◐": _YELLOW, "!": _RED}
+_TEXT = 200  # characters of a payload that is no event
+_NAME = 12  # columns that a backend's name is filled up to, at most
+_LATE_S = 60.0  # an event older than that tells its own time
+
+
+@dataclass(frozen=True)
+class Look:
+    """width: columns of the terminal, None: whole lines · colour: with ANSI colours."""
+
+    width: int | None = None
+    colour: bool = False
+
+
+@dataclass
+class Lines:
+    """Makes the lines of one view; remembers which backend has which colour."""
+
+    base: str = "ws2mqtt"
+    look: Look = Look()
+    _colours: dict[str, int] = field(default_factory=dict)
+
+    def line(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool,
+        now: datetime,
+        attributes: Mapping[str, str] | None = None,
+    ) -> str:
+        """A line without its end. now: aware; it tells the time and its zone · attributes: MQTT 5 user properties."""
+        where, what = place(topic, self.base), said(payload, attributes or {})
+        parts = [*self._head(where, what, now), *self._body(where, what, payload)]
+        if when := _own_time(what, now):
+            parts.append((when, _DIM))
+        if retain:
+            parts.append(("(retained)", _DIM))
+        shown = [(printable(text), colour) for text, colour in parts if text]
+        return self._joined(shown)
+
+    def colour_of(self, backend: str) -> int:
+        """The SGR number of a backend: the same in every run, unless another backend was there first."""
+        if backend not in self._colours:
+            start = zlib.crc32(backend.encode("utf-8", "replace")) % len(_COLOURS)
+            order = _COLOURS[start:] + _COLOURS[:start]
+            taken = set(self._colours.values())
+            self._colours[backend] = next((one for one in order if one not in taken), order[0])
+        return self._colours[backend]
+
+    def painted(self, text: str, colour: int) -> str:
+        """The text in a colour (0: none), where there are colours."""
+        return f"\x1b[{colour}m{text}\x1b[0m" if self.look.colour and colour else text
+
+    def _head(self, where: Place, what: Said, now: datetime) -> list[tuple[str, int]]:
+        short = self.look.width is not None
+        kind = where.name if where.role == "event" else f"{where.role} {where.name}"
+        if where.role in ("state", "bridge"):
+            kind = where.name
+        if where.role == "other":
+            kind = ""
+        if not short and where.role == "event" and what.type:
+            kind = what.type
+        subject = words(where.subject) if short and where.role != "other" else where.subject
+        backend = (where.backend, self.colour_of(where.backend)) if where.backend else ("", 0)
+        if short and where.backend:  # all in one column
+            backend = (f"{where.backend:{min(_NAME, max(map(len, self._colours)))}}", backend[1])
+        middle = [(subject, 0), (kind, _BOLD)] if short else [(kind, _BOLD), (subject, 0)]
+        return [(f"{now:%H:%M:%S}", _DIM), backend, *middle]
+
+    def _body(self, where: Place, what: Said, payload: bytes) -> list[tuple[str, int]]:
+        if what.data is None and not payload:
+            return [("(gone)" if where.role == "state" else "(empty)", _DIM)]
+        if what.data is NOT_READ or where.role == "dead":
+            text = payload[: 4 * _TEXT].decode("utf-8", "replace")
+            return [
+                (text if len(text) <= _TEXT else f"{text[:_TEXT]}…", 0),
+                (f"{len(payload):,} bytes", _DIM),
+            ]
+        sign = mark(where, what.data)
+        said_so = [(text, 0) for text in details(where, what.data)]
+        return [(sign, _TONES.get(sign[:1], 0)), *said_so]
+
+    def _joined(self, parts: list[tuple[str, int]]) -> str:
+        width = self.look.width
+        tight = width is None or sum(width_of(text) for text, _ in parts) + 2 * len(parts) - 2 > width
+        gap = " " if tight else "  "
+        room, line = (width if width is not None else 1 << 30), ""
+        for text, colour in parts:
+            if line:
+                if room <= len(gap):
+                    break
+                line, room = line + gap, room - len(gap)
+            shown = cut(text, room)
+            line, room = line + self.painted(shown, colour), room - width_of(shown)
+        return line
+
+
+def _own_time(what: Said, now: datetime) -> str:
+    """When it happened, where that is not just now."""
+    try:
+        moment = datetime.fromisoformat(what.time).astimezone(now.tzinfo)
+        late = abs((now - moment).total_seconds()) > _LATE_S
+    except (ValueError, OverflowError, TypeError):
+        return ""
+    when = f"{moment:%H:%M:%S}" if moment.date() == now.date() else f"{moment:%Y-%m-%d %H:%M:%S}"
+    return f"{'replay ' if what.replay else ''}of {when}" if late or what.replay else ""
+
+
+def width_of(text: str) -> int:
+    """Columns the text takes: wide characters two, all others at most one."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def cut(text: str, width: int) -> str:
+    """The text, or its beginning and `…`, in at most `width` columns."""
+    if width_of(text) <= width:
+        return text
+    room, kept = width - 1, ""
+    for character in text:
+        room -= width_of(character)
+        if room < 0:
+            break
+        kept += character
+    return f"{kept}…" if width > 0 else ""

@@ -1,0 +1,191 @@
+"""The terminal of a live view: event lines scroll, below them a few lines stay and are drawn anew in place.
+
+After drawing, the cursor is put back to the first column of the first line that stays. A terminal that wraps its text
+anew when it is resized takes the cursor along, so that "clear from here to the end" always clears just those lines.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import UnsupportedOperation
+from os import get_terminal_size
+from typing import Any, TextIO
+
+from bridge.viewer.lines import Lines, width_of
+from bridge.viewer.reading import Place, printable, read
+from bridge.viewer.saying import mark
+
+LINES_PER_SECOND = 25.0
+BURST = 10.0
+_RATE_S = 5.0  # events per second are the mean of this long
+_TOLD_S = 1.0  # how often the lines left out are counted
+_CLEAR, _HIDE, _SHOW = "\x1b[J", "\x1b[?25l", "\x1b[?25h"
+_SIGNS = {"●": 32, "○": 31, "◐": 33}
+
+
+class Allowance:
+    """How many lines may still be printed: `rate` a second, `burst` of them at once."""
+
+    def __init__(self, clock: Callable[[], float], rate: float = LINES_PER_SECOND, burst: float = BURST) -> None:
+        self._clock, self._rate, self._burst = clock, rate, burst
+        self._left, self._at = burst, clock()
+
+    def take(self) -> bool:
+        """Whether one more line may be printed; then it is counted."""
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+@dataclass
+class Tally:
+    """What the status line tells: events per second and state of each backend, totals since `start`."""
+
+    clock: Callable[[], float] = time.monotonic
+    events: Counter[str] = field(default_factory=Counter)
+    signs: dict[str, str] = field(default_factory=dict)
+    messages: int = 0
+
+    def __post_init__(self) -> None:
+        self.start = self.clock()
+        self._marks: deque[tuple[float, Counter[str]]] = deque([(self.start, Counter())])
+
+    def count(self, where: Place, payload: bytes) -> None:
+        """One message, of any kind."""
+        self.messages += 1
+        if where.role == "event":
+            self.events[where.backend] += 1
+        elif where.of_backend:
+            self.signs[where.backend] = mark(where, read(payload))[:1]
+
+    def rates(self) -> dict[str, float]:
+        """Events per second of each backend that was seen, by name."""
+        now = self.clock()
+        while len(self._marks) > 1 and self._marks[1][0] <= now - _RATE_S:
+            self._marks.popleft()
+        since, before = self._marks[0]
+        if now - self._marks[-1][0] >= _TOLD_S:
+            self._marks.append((now, self.events.copy()))
+        span = max(now - since, _TOLD_S)
+        seen = sorted((self.events.keys() | self.signs.keys()) - {"bridge"})
+        return {name: (self.events[name] - before[name]) / span for name in seen}
+
+    def seconds(self) -> int:
+        """Since the start."""
+        return int(self.clock() - self.start)
+
+
+def status(tally: Tally, lines: Lines, width: int) -> str:
+    """`lora ● 12/s  port ○ 0/s  +2 more   1,204 events  0:42`, in at most `width` columns."""
+    minutes, seconds = divmod(tally.seconds(), 60)
+    events = f"{sum(tally.events.values()):,}"
+    parts = _backends(tally, lines)
+    for total, more in ((f"{events} events  {minutes}:{seconds:02d}", 0), (f"{events}  {minutes}:{seconds:02d}", 10)):
+        room, shown = width - len(total) - 1, 0
+        while shown < len(parts) and (room := room - width_of(parts[shown][0]) - 2) >= more * (shown + 1 < len(parts)):
+            shown += 1
+        if shown == len(parts):
+            break
+    left = [painted for _, painted in parts[:shown]] + [f"+{len(parts) - shown} more"] * (shown < len(parts))
+    if not parts:
+        left = ["waiting for messages"]
+    return f"{'  '.join(left)}   {total}" if width >= len(total) + 24 else total[: max(width, 0)]
+
+
+def _backends(tally: Tally, lines: Lines) -> list[tuple[str, str]]:
+    """One piece for each backend, as it is measured and as it is painted; `bridge` only where it is not well."""
+    pieces = []
+    if (sign := tally.signs.get("bridge", "●")) != "●":
+        pieces.append((f"bridge {sign}", f"bridge {lines.painted(sign, _SIGNS.get(sign, 0))}"))
+    for name, rate in tally.rates().items():
+        sign, told = tally.signs.get(name) or " ", f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s"
+        shown = printable(name)[:32]
+        coloured = lines.painted(shown, lines.colour_of(name)), lines.painted(sign, _SIGNS.get(sign, 0)), told
+        pieces.append((f"{shown} {sign} {told}", " ".join(coloured)))
+    return pieces
+
+
+class Screen:
+    """Lines above, what stays below. `show` collects, `draw` writes; what cannot be shown in time is counted."""
+
+    def __init__(self, out: TextIO, lines: Lines, header: Iterable[str], clock: Callable[[], float]) -> None:
+        self._out, self._lines, self._header, self._clock = out, lines, list(header), clock
+        self._allowed, self._allowed_rare = Allowance(clock), Allowance(clock)
+        self._waiting: list[str] = []
+        self._left_out = 0
+        self._told_at = clock()
+        self.tally = Tally(clock)
+
+    def open(self) -> None:
+        """Hides the cursor. A header too long to stay is printed once."""
+        if len(self._header) > size(self._out)[1] // 4:
+            self._waiting, self._header = [*self._header, *self._waiting], []
+        write(self._out, _HIDE)
+        self.draw()
+
+    def close(self) -> None:
+        """Leaves what was shown, the totals as a last line, and the cursor below it."""
+        self.draw()
+        rows = "\n".join(self._staying(size(self._out)[0]))
+        write(self._out, f"\r{_CLEAR}{rows}\n{_SHOW}")
+
+    def wants(self, where: Place) -> bool:
+        """Whether there is room for a line about this; if not, it is counted."""
+        if (where.rare and self._allowed_rare.take()) or self._allowed.take():
+            return True
+        self._left_out += 1
+        return False
+
+    def show(self, line: str) -> None:
+        """A finished line, for the next draw."""
+        self._waiting.append(line)
+
+    def draw(self) -> None:
+        """New lines and the lines that stay, in one write."""
+        if self._left_out and self._clock() - self._told_at >= _TOLD_S:
+            self._waiting.append(self._lines.painted(f"… +{self._left_out:,} more", 2))
+            self._left_out = 0
+        if not self._left_out:
+            self._told_at = self._clock()
+        columns, _ = size(self._out)
+        staying = self._staying(columns)
+        up = sum(_rows(line, columns) for line in staying[:-1])
+        above = "".join(f"{line}\r\n" for line in self._waiting)
+        self._waiting.clear()
+        back = f"\x1b[{up}A\r" if up else "\r"
+        tail = self._status(columns)
+        body = "".join(f"{self._lines.painted(line, 2)}\r\n" for line in staying[:-1])
+        write(self._out, f"\r{_CLEAR}{above}{body}{tail}{back}")
+
+    def _staying(self, columns: int) -> list[str]:
+        fits = sum(_rows(line, columns) for line in self._header) < size(self._out)[1] - 2
+        return [*(self._header if fits else []), self._status(columns)]
+
+    def _status(self, columns: int) -> str:
+        return status(self.tally, self._lines, columns - 1)
+
+
+def _rows(line: str, columns: int) -> int:
+    return max(1, -(-width_of(line) // max(columns, 1)))
+
+
+def size(out: TextIO) -> tuple[int, int]:
+    """Columns and rows of the terminal; 80 and 24 where it does not tell."""
+    with suppress(OSError, ValueError, UnsupportedOperation):
+        columns, rows = get_terminal_size(out.fileno())
+        if columns > 0 and rows > 0:
+            return columns, rows
+    return 80, 24
+
+
+def write(out: TextIO, text: str) -> None:
+    """At once, with `?` for what the terminal's encoding does not have. Raises OSError where nobody reads any more."""
+    encoding: Any = getattr(out, "encoding", None) or "utf-8"
+    out.write(text.encode(encoding, "replace").decode(encoding))
+    out.flush()
