@@ -143,9 +143,12 @@ class Commands:
         one = _Open(f"{self._session}-{self._count}", name, subject, plain, message.correlation, instant().mono)
         self._open[one.key] = one
         try:
-            if message.response_topic is not None:
-                one.topic = self._response_topic(message.response_topic)
-            if self._check(one, message):
+            wrong = self._route(one, message.response_topic)
+            fields = _object(message.payload)
+            one.id = _identity(fields)  # first of all: every answer carries it
+            if wrong is not None:
+                raise wrong
+            if self._check(one, message, fields):
                 self._queue(one)
         except BadCommand as bad:
             self._reject(one, bad)
@@ -191,19 +194,15 @@ class Commands:
 
     # Checking.
 
-    def _check(self, one: _Open, message: Incoming) -> bool:
+    def _check(self, one: _Open, message: Incoming, fields: dict[str, Any]) -> bool:
         """Fills in what the command says. Raises BadCommand; False: already answered from memory."""
         if message.retain:
-            raise BadCommand(
-                "a retained command is not carried out: publish it without the retain flag", kind="retained"
-            )
+            raise BadCommand("a retained command is not carried out: publish without the retain flag", kind="retained")
         spec = self._spec(one)
         if not any(fnmatchcase(one.name, allowed) for allowed in self._options.allow):
             raise BadCommand(f"commands.allow does not allow {one.name}", code=403, kind="not_allowed")
-        fields = _object(message.payload)
-        common = _converted({k: v for k, v in fields.items() if k in _COMMON_FIELDS}, _Common)
+        common = _converted({key: value for key, value in fields.items() if key in _COMMON_FIELDS}, _Common)
         own = {key: value for key, value in fields.items() if key not in _COMMON_FIELDS}
-        one.id = None if common.id is UNSET else common.id
         timeout = TIMEOUT if common.timeout is UNSET else common.timeout
         one.deadline = one.arrived + timeout
         one.send_by = one.deadline if message.expiry is None else min(one.deadline, one.arrived + message.expiry)
@@ -224,13 +223,16 @@ class Commands:
             raise BadCommand(f"{one.name} is a command of {where}", code=404, kind="no_such_subject")
         return spec
 
-    def _response_topic(self, topic: str) -> str:
-        levels = topic.split("/")
+    def _route(self, one: _Open, topic: str | None) -> BadCommand | None:
+        """Where the responses go; what is wrong with the Response Topic is answered on the plain one."""
+        if topic is None:
+            return None
         if not topic or "+" in topic or "#" in topic or "\0" in topic:
-            raise BadCommand("the Response Topic has wildcards or is empty", kind="invalid_response_topic")
-        if topic.startswith(f"{self._base}/") and len(levels) > 1 and levels[-2] == "command":
-            raise BadCommand("the Response Topic is itself a command topic", kind="invalid_response_topic")
-        return topic
+            return BadCommand("the Response Topic has wildcards or is empty", kind="invalid_response_topic")
+        if topic.startswith(f"{self._base}/") and topic.split("/")[-2] == "command":
+            return BadCommand("the Response Topic is itself a command topic", kind="invalid_response_topic")
+        one.topic = topic
+        return None
 
     def _first(self, one: _Open, topic: str, key: str, own: dict[str, Any]) -> bool:
         """Whether this key is new; else the command is answered from memory, or refused."""
@@ -335,6 +337,11 @@ class Commands:
                 del self._once[one.once]
             else:
                 self._once[one.once].response = response
+
+
+def _identity(fields: dict[str, Any]) -> str | int | None:
+    value = fields.get("id")
+    return value if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
 def _object(payload: bytes) -> dict[str, Any]:

@@ -20,6 +20,7 @@ _DIM, _BOLD, _RED, _GREEN, _YELLOW = 2, 1, 31, 32, 33
 _TONES = {"●": _GREEN, "○": _RED, "◐": _YELLOW, "!": _RED}
 _TEXT = 200  # characters of a payload that is no event
 _NAME = 12  # columns that a backend's name is filled up to, at most
+_NAMES = 64  # backends that are remembered: anybody may publish below the base
 _LATE_S = 60.0  # an event older than that tells its own time
 
 
@@ -63,6 +64,8 @@ class Lines:
         if backend not in self._colours:
             start = zlib.crc32(backend.encode("utf-8", "replace")) % len(_COLOURS)
             order = _COLOURS[start:] + _COLOURS[:start]
+            if len(self._colours) >= _NAMES:
+                return order[0]
             taken = set(self._colours.values())
             self._colours[backend] = next((one for one in order if one not in taken), order[0])
         return self._colours[backend]
@@ -72,20 +75,14 @@ class Lines:
         return f"\x1b[{colour}m{text}\x1b[0m" if self.look.colour and colour else text
 
     def _head(self, where: Place, what: Said, now: datetime) -> list[tuple[str, int]]:
-        short = self.look.width is not None
-        kind = where.name if where.role == "event" else f"{where.role} {where.name}"
-        if where.role in ("state", "bridge"):
-            kind = where.name
-        if where.role == "other":
-            kind = ""
-        if not short and where.role == "event" and what.type:
-            kind = what.type
-        subject = words(where.subject) if short and where.role != "other" else where.subject
-        backend = (where.backend, self.colour_of(where.backend)) if where.backend else ("", 0)
-        if short and where.backend:  # all in one column
-            backend = (f"{where.backend:{min(_NAME, max(map(len, self._colours)))}}", backend[1])
-        middle = [(subject, 0), (kind, _BOLD)] if short else [(kind, _BOLD), (subject, 0)]
-        return [(f"{now:%H:%M:%S}", _DIM), backend, *middle]
+        clock, kind = (f"{now:%H:%M:%S}", _DIM), _kind(where)
+        colour = self.colour_of(where.backend) if where.backend else 0
+        if self.look.width is None:
+            whole = what.type if where.role == "event" and what.type else kind
+            return [clock, (where.backend, colour), (whole, _BOLD), (where.subject, 0)]
+        column = min(_NAME, max(map(len, self._colours), default=0)) if where.backend else 0
+        subject = where.subject if where.role == "other" else words(where.subject)
+        return [clock, (where.backend.ljust(column), colour), (subject, 0), (kind, _BOLD)]
 
     def _body(self, where: Place, what: Said, payload: bytes) -> list[tuple[str, int]]:
         if what.data is None and not payload:
@@ -113,6 +110,13 @@ class Lines:
             shown = cut(text, room)
             line, room = line + self.painted(shown, colour), room - width_of(shown)
         return line
+
+
+def _kind(where: Place) -> str:
+    """What a message is, in a word: the event type, `state`, `command downlink`, `dead not_json`."""
+    if where.role in ("event", "state", "bridge"):
+        return where.name
+    return "" if where.role == "other" else f"{where.role} {where.name}"
 
 
 def _own_time(what: Said, now: datetime) -> str:
