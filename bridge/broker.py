@@ -1,4 +1,4 @@
-"""The MQTT door: the only module that knows aiomqtt and paho.
+"""The MQTT door: the only module, with its fast way out (wire.py), that knows aiomqtt and paho.
 
 1. A new client object per connection: a reused paho client sends again by itself, which doubles and overtakes.
 2. publish() never waits; what became of it is told to `acknowledged` with the PUBACK's reason code (QoS 0: 0, once it
@@ -8,7 +8,8 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -25,6 +26,7 @@ from bridge.errors import Refused, Transient
 from bridge.links.tls import tls_context
 from bridge.model import Message
 from bridge.options import MqttOptions
+from bridge.wire import Wire, install, publish_packet, variable
 
 PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 QUOTA_EXCEEDED = 0x97
@@ -32,6 +34,7 @@ SESSION_TAKEN_OVER = 0x8E
 REFUSED = 0x80  # reason codes from here on mean no (MQTT 5, 2.4)
 _REFUSING = {0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C}  # version, client id, password, not authorized, banned, method
 _CONNECT_S = 10.0
+_log = logging.getLogger("ws2mqtt")
 
 
 class Lost(Transient):
@@ -66,9 +69,29 @@ class Connection:
     acknowledged: Callable[[int, int], None] = lambda packet, code: None
     _client: aiomqtt.Client = field(default=cast(aiomqtt.Client, None), repr=False)
     _paho: paho.Client = field(default=cast(paho.Client, None), repr=False)
+    _wire: Wire | None = None
 
     def publish(self, message: Message, qos: int, retain: bool = False) -> int:
         """The packet id under which it will be acknowledged. Raises Lost where the connection is gone."""
+        wire = self._wire
+        if wire is None:
+            return self._publish_by_paho(message, qos, retain)
+        packet = wire.identifier()
+        qos = min(qos, self.maximum_qos)
+        encoded = publish_packet(
+            message.topic.encode(),
+            message.payload,
+            message.properties,
+            qos=qos,
+            retain=retain and self.retain_available,
+            packet=packet,
+            version=self.version,
+        )
+        wire.write(encoded, None if qos else packet)
+        return packet
+
+    def _publish_by_paho(self, message: Message, qos: int, retain: bool) -> int:
+        """The public way, for a paho that has changed inside."""
         info = self._paho.publish(
             message.topic,
             message.payload,
@@ -116,13 +139,14 @@ async def connect(options: MqttOptions, url: str, client_id: str, will: Message 
 
     Raises Refused (not accepted), Transient (not reached), Lost (ended, from publish, subscribe or messages).
     """
-    client, connection = _client(options, url, client_id, will)
+    client, connection, wired = _client(options, url, client_id, will)
     try:
         await client.__aenter__()
     except aiomqtt.MqttCodeError as error:
         raise _refusal(error.rc) from None
     except (aiomqtt.MqttError, OSError, ValueError) as error:
         raise Transient(f"{error or type(error).__name__}") from None
+    connection._wire = wired()
     try:
         yield connection
     finally:
@@ -130,9 +154,9 @@ async def connect(options: MqttOptions, url: str, client_id: str, will: Message 
 
 
 async def _leave(client: aiomqtt.Client) -> None:
-    leaving: Awaitable[None] = client.__aexit__(None, None, None)
     try:
-        await asyncio.wait_for(leaving, 2.0)
+        async with asyncio.timeout(2.0):
+            await client.__aexit__(None, None, None)
     except (aiomqtt.MqttError, TimeoutError, OSError):
         pass
     finally:
@@ -141,7 +165,9 @@ async def _leave(client: aiomqtt.Client) -> None:
             sock.close()
 
 
-def _client(options: MqttOptions, url: str, client_id: str, will: Message | None) -> tuple[aiomqtt.Client, Connection]:
+def _client(
+    options: MqttOptions, url: str, client_id: str, will: Message | None
+) -> tuple[aiomqtt.Client, Connection, Callable[[], Wire | None]]:
     address = urlsplit(url)
     version = 5 if options.version == "5" else 4
     web = address.scheme in ("ws", "wss")
@@ -166,7 +192,10 @@ def _client(options: MqttOptions, url: str, client_id: str, will: Message | None
     )
     connection = Connection(version, _client=client, _paho=client._client)
     _listen_below(client._client, connection)
-    return client, connection
+    wired = install(client._client, lambda packet, code: connection.acknowledged(packet, code))
+    if wired is None:
+        _log.info("publishing the slow way: this paho-mqtt has changed inside")
+    return client, connection, wired or (lambda: None)
 
 
 def _will(will: Message, version: int, qos: int) -> aiomqtt.Will:
@@ -197,13 +226,7 @@ def _listen_below(client: paho.Client, connection: Connection) -> None:
 def _properties(encoded: bytes, packet: int = PacketTypes.PUBLISH) -> Properties:
     """paho's form of encoded properties."""
     properties = Properties(packet)  # type: ignore[no-untyped-call]
-    length, rest = len(encoded), b""
-    while True:  # a variable byte integer (MQTT 5, 1.5.5)
-        length, low = length >> 7, length & 127
-        rest += bytes((low | (128 if length else 0),))
-        if not length:
-            break
-    properties.unpack(rest + encoded)  # type: ignore[no-untyped-call]
+    properties.unpack(variable(len(encoded)) + encoded)  # type: ignore[no-untyped-call]
     return properties
 
 

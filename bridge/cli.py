@@ -60,7 +60,7 @@ def _check(args: argparse.Namespace) -> int:
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     backends = ", ".join(config.backends) or "none"
-    print(f"{args.config}: ok, {len(config.backends)} backends ({backends})")
+    print(f"{args.config}: ok; backends: {backends}")
     return OK
 
 

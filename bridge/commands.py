@@ -379,4 +379,5 @@ def _invalid(text: str, fields: dict[str, Any], kind: type[Any]) -> BadCommand:
     what = found["what"] if found else text
     value = fields.get(path.partition(".")[0].partition("[")[0])
     shown = value if isinstance(value, int | float) else None
-    return BadCommand(f"{path}: {what}".lstrip(": "), kind="invalid_field", field=path or None, value=shown)
+    said = f", not {value!r}" if shown is not None else ""
+    return BadCommand(f"{path}: {what}{said}".lstrip(": "), kind="invalid_field", field=path or None, value=shown)

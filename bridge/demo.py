@@ -99,13 +99,12 @@ def _header(app: App, mqtt: MqttOptions) -> list[str]:
     host, _, port = address.partition(":")
     where = f"-h {host} " if host not in ("127.0.0.1", "localhost") else ""
     base = mqtt.base_topic
+    named = "" if base == "ws2mqtt" else f" --base-topic {base}"
     platforms = ", ".join(f"{one.__struct_config__.tag} as {name!r}" for name, one in app.config.backends.items())
     return [
         f"ws2mqtt demo: simulated {platforms} → {mqtt.url[0]}",
         f"Try in another terminal:  mosquitto_sub {where}-p {port or 1883} -v -t '{base}/#'",
-        f"  or send a command:      ws2mqtt send --mqtt-url {mqtt.url[0]} {base}/lora/application/70b3d57ed0001122"
-        "/device/a81758fffe0a0b0c/command/downlink '{\"f_port\":2,\"text\":\"hi\"}'",
+        f"  or a command:  ws2mqtt send --mqtt-url {mqtt.url[0]}{named} {base}/lora/application/70b3d57ed0001122"
+        '/device/a81758fffe0a0b0c/command/downlink \'{"f_port":2,"text":"hi"}\'',
         "Ctrl-C ends it.",
     ]
-
-

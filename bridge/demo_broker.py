@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import errno
 import importlib.util
+import re
 import socket
 import sys
 import tempfile
@@ -42,6 +43,10 @@ _HEAD_S = 10.0  # a client that has connected says CONNECT within this time
 _CHUNK = 256 * 1024
 _TRIES = 3  # a free port may be taken by somebody else before the broker binds it
 _POLL_S = 0.02
+_TURN_S = 0.25  # at most, for rumqttd to take a client in or let it go
+_SETTLE_S = 0.005
+_FLUSH_S = 1.0
+_GOODBYE = re.compile(rb"\xe0(\x00|\x01.|\x02..)\Z", re.DOTALL)  # DISCONNECT (MQTT 5, 3.14)
 
 _CONFIG = """\
 id = 0
@@ -91,6 +96,7 @@ class DemoBroker:
         self._stack = AsyncExitStack()
         self._ports = (0, 0)
         self._clients: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -159,23 +165,11 @@ class DemoBroker:
         assert task is not None
         self._clients.add(task)
         try:
-            async with contextlib.aclosing(_Closing(writer)):
-                await self._serve(reader, writer)
+            await _Client(reader, writer, self._turn).serve(self._ports)
         except asyncio.CancelledError:
             pass  # only _close cancels; asyncio's own callback would call the cancelled task an error
         finally:
             self._clients.discard(task)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(_HEAD_S):
-                head = await _connect_head(reader)
-            up, down = await asyncio.open_connection(HOST, self._ports[head[-1] == 5], limit=_CHUNK)
-        except (OSError, ValueError, asyncio.IncompleteReadError):
-            return
-        async with contextlib.aclosing(_Closing(down)):
-            down.write(head)
-            await _splice((reader, down), (up, writer))
 
     async def _close(self, server: asyncio.Server) -> None:
         server.close()
@@ -186,17 +180,80 @@ class DemoBroker:
         await server.wait_closed()
 
 
-class _Closing:
-    """Ends a connection at once, whatever is still unsent, and waits until it is gone."""
+class _Client:
+    """One client's connection, and its twin to rumqttd.
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
+    turn: clients come and go one at a time. rumqttd tells itself twice that a client has said goodbye; a client that
+    comes between the two gets the leaving one's number, and with it the second goodbye (measured: 1 of 200 was lost).
+    """
 
-    async def aclose(self) -> None:
-        """Called by aclosing()."""
-        self._writer.transport.abort()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, turn: asyncio.Lock) -> None:
+        self._reader, self._writer, self._turn = reader, writer, turn
+        self._ended = asyncio.Event()
+
+    async def serve(self, ports: tuple[int, int]) -> None:
+        """Until either side ends. ports: of 3.1.1 and of 5."""
+        try:
+            async with asyncio.timeout(_HEAD_S):
+                head = await _connect_head(self._reader)
+            await self._twin(head, ports[head[-1] == 5])
+        except (OSError, ValueError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            await _close(self._writer)
+
+    async def _twin(self, head: bytes, port: int) -> None:
+        async with AsyncExitStack() as stack:
+            async with self._turn:
+                up, down = await asyncio.open_connection(HOST, port, limit=_CHUNK)
+                stack.push_async_callback(_close, down)
+                down.write(head)
+                sending = asyncio.create_task(self._send(down))
+                stack.push_async_callback(_end, sending)
+                with contextlib.suppress(TimeoutError):  # CONNACK
+                    self._writer.write(await asyncio.wait_for(up.read(_CHUNK), _TURN_S))
+            try:
+                while chunk := await up.read(_CHUNK):
+                    self._writer.write(chunk)
+                    await self._writer.drain()
+            finally:
+                self._ended.set()
+            await asyncio.wait({sending}, timeout=_TURN_S)
+
+    async def _send(self, down: asyncio.StreamWriter) -> None:
+        """What the client says; its end is passed on."""
+        try:
+            while chunk := await self._reader.read(_CHUNK):
+                down.write(chunk)
+                if _GOODBYE.search(chunk[-4:]):
+                    await self._goodbye(down)
+                await down.drain()
+            down.write_eof()
+        except OSError:
+            down.transport.abort()
+
+    async def _goodbye(self, down: asyncio.StreamWriter) -> None:
+        """Nobody comes until rumqttd has let this one go. (What only looks like a goodbye costs a moment.)"""
+        async with self._turn:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _TURN_S)
+            await asyncio.sleep(_SETTLE_S)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """What is written may still go out, for a moment."""
+    writer.close()
+    try:
+        await asyncio.wait_for(writer.wait_closed(), _FLUSH_S)
+    except (OSError, TimeoutError):
+        pass
+    finally:
+        writer.transport.abort()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _connect_head(reader: asyncio.StreamReader) -> bytes:
@@ -214,36 +271,18 @@ async def _connect_head(reader: asyncio.StreamReader) -> bytes:
     return head + name + await reader.readexactly(1)
 
 
-async def _splice(*ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-    """Copies each way until both have ended, or one broke."""
-    tasks = [asyncio.create_task(_copy(*way)) for way in ways]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until the end of `reader`, which is passed on. Raises OSError where either side breaks."""
-    while chunk := await reader.read(_CHUNK):
-        writer.write(chunk)
-        await writer.drain()
-    writer.write_eof()
-
-
 def _listen(port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:
+        raise Fatal(f"there is no port {port}: choose one from 1 to 65535 with --port")
     try:
         return socket.create_server((HOST, port))
-    except (OSError, OverflowError) as error:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
             raise Fatal(
                 f"port {port} on {HOST} is taken: choose another one with --port, "
                 f"or use the broker that is there with --mqtt-url mqtt://{HOST}:{port}"
             ) from None
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise Fatal(f"cannot listen on {HOST}:{port} ({reason}): choose another port with --port") from None
+        raise Fatal(f"cannot listen on {HOST}:{port} ({error.strerror}): choose another port with --port") from None
 
 
 def _free_ports() -> tuple[int, int]:
@@ -285,6 +324,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
                 process.kill()
     if process.stdin is not None:
         process.stdin.close()
+        with contextlib.suppress(OSError):
+            await process.stdin.wait_closed()
     await process.wait()
 
 
@@ -293,5 +334,5 @@ async def _answers(port: int) -> bool:
         _, writer = await asyncio.open_connection(HOST, port)
     except OSError:
         return False
-    await _Closing(writer).aclose()
+    await _close(writer)
     return True

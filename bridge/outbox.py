@@ -68,6 +68,7 @@ class Outbox:
         if too_long(message.topic):
             self.ledger.dropped["topic_too_long"] += 1
             return
+        self.expire(now)
         self._entries[self._end] = Entry(self._end, message, now)
         self._end += 1
         self.bytes += message.size

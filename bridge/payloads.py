@@ -38,7 +38,7 @@ class CloudEvent(Struct, kw_only=True, omit_defaults=True):
 
 
 def _text(text: str) -> bytes:
-    encoded = text.encode()
+    encoded = text.encode()[:65_535]  # a longer one is dropped for its topic
     return len(encoded).to_bytes(2, "big") + encoded
 
 
@@ -68,6 +68,24 @@ def json_data(event: Event) -> tuple[bytes, bytes]:
         comma = b"," if len(encoded) > 2 else b""
         encoded = b'%b%b"extra":%b}' % (encoded[:-1], comma, _json.encode(event.extra))
     return told, encoded
+
+
+def _pack(value: Any) -> bytes:
+    """As MessagePack, which has no integers beyond 64 bits: such a one becomes a float, or text beyond floats."""
+    try:
+        return _msgpack.encode(value)
+    except OverflowError:
+        return _msgpack.encode(_narrow(msgspec.to_builtins(value)))
+
+
+def _narrow(value: Any) -> Any:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return float(value) if abs(value) < 10**308 else str(value)
+    if isinstance(value, list):
+        return [_narrow(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _narrow(item) for key, item in value.items()}
+    return value
 
 
 class Writer:
@@ -112,9 +130,9 @@ class Writer:
         )
         topic = f"{join(self.prefix, event.subject)}/event/{event.type}"
         if self._binary:
-            payload = _msgpack.encode(data) if self._packed else encoded
+            payload = _pack(data) if self._packed else encoded
             return Message(topic, payload, self._properties + _attributes(cloud))
-        return Message(topic, _msgpack.encode(cloud) if self._packed else _json.encode(cloud), self._properties)
+        return Message(topic, _pack(cloud) if self._packed else _json.encode(cloud), self._properties)
 
     def state(self, state: State) -> Message:
         """Flat JSON; no payload at all when the subject is gone, which clears the retained message."""

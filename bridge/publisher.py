@@ -29,6 +29,7 @@ from bridge.watch.metrics import MqttMeter
 WINDOW = 2_000  # unacknowledged publishes at most; the broker's Receive Maximum may say less
 _QUOTA_PAUSE_S = (0.2, 5.0)
 _TAKEN_OVER_S = 30.0
+_YOUNG_S, _YOUNG_DEATHS = 3.0, 3
 
 Kind = Literal["event", "state", "response", "once"]
 
@@ -112,6 +113,8 @@ class Publisher:
         self._pause = _QUOTA_PAUSE_S[0]
         self._lost: asyncio.Future[None] | None = None
         self._taken_over = False
+        self._died_young = 0  # connections in a row that ended soon after they began
+        self._young_until = 0.0
         self._calm_at = 0.0  # when a connection has lasted long enough to forget that it was taken over
         self._idle = asyncio.Event()
         self.announced = asyncio.Event()  # the first connection has sent its states
@@ -143,8 +146,8 @@ class Publisher:
         return self._connection is not None
 
     async def drained(self) -> None:
-        """Returns when everything handed in so far is with the broker."""
-        while not self._empty():
+        """Returns when everything handed in so far is with the broker; without one, when no event waits for it."""
+        while not self._empty() and (self._connection is not None or self._outbox):
             self._idle.clear()
             await self._idle.wait()
 
@@ -179,14 +182,14 @@ class Publisher:
 
     def _failed(self, error: Transient, backoff: Backoff, round_done: bool) -> float:
         """Counts and logs the end of a connection or of an attempt; seconds until the next."""
-        taken_over = isinstance(error, Lost) and error.code == SESSION_TAKEN_OVER
-        if isinstance(error, Lost):
-            reason = "taken_over" if taken_over else "timeout" if error.code == -1 else "closed"
-        else:
-            reason = "refused" if isinstance(error, Refused) else "failed"
+        reason = self._reason(error)
+        if reason in ("refused", "failed"):
             self._meter.connects[reason] += 1
         self._meter.reconnects[reason] += 1
-        delay = 0.0
+        delay, taken_over = 0.0, reason == "taken_over"
+        if taken_over and not (isinstance(error, Lost) and error.code == SESSION_TAKEN_OVER):
+            error = Lost(f"{error}; again and again soon after connecting: do two bridges share the client id "
+                         f"{self.client_id}, or do access rules end the connection?")  # fmt: skip
         if taken_over:
             delay = _TAKEN_OVER_S
             self._taken_over = True
@@ -196,6 +199,20 @@ class Publisher:
         self._log.warning("mqtt lost" if isinstance(error, Lost) else "mqtt not connected",
                           extra={"reason": str(error), "retry_s": round(delay, 1)})  # fmt: skip
         return delay
+
+    def _reason(self, error: Transient) -> str:
+        """One of the meter's. Brokers before MQTT 5 (and some after) take a session over without saying so: then
+        connections end again and again soon after they began."""
+        if not isinstance(error, Lost):
+            return "refused" if isinstance(error, Refused) else "failed"
+        if error.code is None and time.monotonic() < self._young_until:
+            self._died_young += 1
+        else:
+            self._died_young = 0
+        if error.code == SESSION_TAKEN_OVER or self._died_young >= _YOUNG_DEATHS:
+            self._died_young = 0
+            return "taken_over"
+        return "timeout" if error.code == -1 else "closed"
 
     async def _connected(self, url: str, backoff: Backoff) -> None:
         async with connect(self.options, url, self.client_id, self._will()) as connection:
@@ -222,8 +239,11 @@ class Publisher:
         self._connection = connection
         self._meter.connected = True
         self._log.info("mqtt connected", extra={"client_id": self.client_id})
-        self._calm_at = time.monotonic() + 2 * _TAKEN_OVER_S
+        now = time.monotonic()
+        self._calm_at, self._young_until = now + 2 * _TAKEN_OVER_S, now + _YOUNG_S
         self.states.again()
+        if self._outbox is not None:
+            self._outbox.expire(instant())
         self._pump()
 
     def _detach(self) -> None:

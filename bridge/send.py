@@ -5,7 +5,7 @@ import contextlib
 import difflib
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -26,8 +26,13 @@ async def send(options: MqttOptions, topic: str, text: str, *, timeout: float, j
     levels = topic.split("/")
     if fields is None or "+" in topic or "#" in topic:
         return _usage("the body is not a JSON object: write '{…}'" if fields is None else "the topic has wildcards")
-    async with connect(options, options.url[0], f"ws2mqtt-send-{secrets.token_hex(4)}", None) as connection:
-        messages = connection.messages()
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(
+            connect(options, options.url[0], f"ws2mqtt-send-{secrets.token_hex(4)}", None)
+        )
+        messages: asyncio.Queue[Incoming | BridgeError] = asyncio.Queue()
+        listening = asyncio.create_task(_listen(connection, messages))
+        stack.push_async_callback(_end, listening)
         info = await _info(connection, messages, options.base_topic)
         known = _known(info, options.base_topic)
         if len(levels) < 2 or levels[-2] != "command":
@@ -58,8 +63,31 @@ def _usage(text: str) -> int:
     return USAGE
 
 
-async def _final(messages: AsyncIterator[Incoming], answers: str, identity: object, json_lines: bool) -> int:
-    async for message in messages:
+async def _listen(connection: Connection, messages: "asyncio.Queue[Incoming | BridgeError]") -> None:
+    try:
+        async for message in connection.messages():
+            messages.put_nowait(message)
+    except BridgeError as error:
+        messages.put_nowait(error)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _next(messages: "asyncio.Queue[Incoming | BridgeError]") -> Incoming:
+    message = await messages.get()
+    if isinstance(message, BridgeError):
+        raise message
+    return message
+
+
+async def _final(
+    messages: "asyncio.Queue[Incoming | BridgeError]", answers: str, identity: object, json_lines: bool
+) -> int:
+    while True:
+        message = await _next(messages)
         if message.topic != answers or message.retain:
             continue
         response = _fields(message.payload.decode("utf-8", "replace"))
@@ -68,7 +96,6 @@ async def _final(messages: AsyncIterator[Incoming], answers: str, identity: obje
         print(msgspec.json.encode(response).decode() if json_lines else _readable(response), flush=True)
         if response.get("final"):
             return OK if response.get("code") == 200 else FAILED
-    raise BridgeError("the connection to the broker ended")
 
 
 def _readable(response: dict[str, Any]) -> str:
@@ -85,12 +112,13 @@ def _readable(response: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
-async def _info(connection: Connection, messages: AsyncIterator[Incoming], base: str) -> dict[str, Any]:
+async def _info(connection: Connection, messages: "asyncio.Queue[Incoming | BridgeError]", base: str) -> dict[str, Any]:
     """`bridge/info`, which is retained; nothing where no bridge is there."""
     await connection.subscribe([f"{base}/bridge/info"], retained=True)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_INFO_S):
-            async for message in messages:
+            while True:
+                message = await _next(messages)
                 if message.topic == f"{base}/bridge/info":
                     return _fields(message.payload.decode("utf-8", "replace")) or {}
     return {}

@@ -1,6 +1,7 @@
 """Frames into JSON values: tolerant where senders are careless, strict where meaning would be lost."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import msgspec
@@ -9,25 +10,25 @@ from bridge.model import Unread
 from bridge.topics import clean
 
 Object = dict[str, Any]
+MAX_DEPTH = 64  # lists and objects in each other; what is deeper could not be written again
 _decode = msgspec.json.decode
 
 
 def read(frame: bytes) -> list[Object | Unread]:
     """The messages of a frame: a JSON object is one, an array of objects several. Never raises.
 
-    Other JSON is `wrong_shape`, invalid UTF-8 `not_text`, the rest `not_json`.
+    Other JSON is `wrong_shape`, as is what is nested too deep; invalid UTF-8 is `not_text`, the rest `not_json`.
     """
     try:
-        value = _decode(frame)
+        value = _value(frame)
     except UnicodeDecodeError:
         return [Unread("not_text", frame)]
-    except (msgspec.DecodeError, RecursionError):
-        try:
-            value = _read_again(frame)
-        except UnicodeDecodeError:
-            return [Unread("not_text", frame)]
-        except (ValueError, RecursionError):
-            return [Unread("not_json", frame)]
+    except RecursionError:
+        return [Unread("wrong_shape", frame)]
+    except ValueError:
+        return [Unread("not_json", frame)]
+    if frame.count(b"[") + frame.count(b"{") > MAX_DEPTH and too_deep(value):
+        return [Unread("wrong_shape", frame)]
     if type(value) is dict:
         return [value]
     if isinstance(value, list):
@@ -35,8 +36,26 @@ def read(frame: bytes) -> list[Object | Unread]:
     return [Unread("wrong_shape", frame)]
 
 
-def _read_again(frame: bytes) -> object:
-    """For what msgspec refuses and JSON allows: lone surrogates (become U+FFFD), a byte order mark."""
+def too_deep(value: object) -> bool:
+    """Whether lists and objects are nested deeper than MAX_DEPTH."""
+    layer = _containers([value])
+    for _ in range(MAX_DEPTH):
+        if not layer:
+            return False
+        layer = _containers(inner for one in layer for inner in (one.values() if type(one) is dict else one))
+    return bool(layer)
+
+
+def _containers(values: Iterable[object]) -> list[Any]:
+    return [value for value in values if type(value) is dict or type(value) is list]
+
+
+def _value(frame: bytes) -> object:
+    """Read again what msgspec refuses and JSON allows: lone surrogates (become U+FFFD), a byte order mark."""
+    try:
+        return _decode(frame)
+    except msgspec.DecodeError:
+        pass
     return _mended(json.loads(frame.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite))
 
 

@@ -4,7 +4,6 @@ The Options of every room and platform say which keys there are (reader.py reads
 between keys. A platform's own rules are `check` of its Options. No message shows a value that could be a secret.
 """
 
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import singledispatch
@@ -249,8 +248,11 @@ def _(made: Reconnect, bad: Collection[str]) -> Iterator[tuple[str, str]]:
 
 @faults.register
 def _(made: OutboxOptions, bad: Collection[str]) -> Iterator[tuple[str, str]]:
-    if made.path is not None and os.path.exists(made.path) and not os.path.isdir(made.path):
-        yield "path", "is not a folder"
+    if made.path is not None:
+        yield (
+            "path",
+            "this version keeps events in memory only: leave it out (a later one takes a folder)",
+        )
     if made.max_bytes <= 0:
         yield "max_bytes", "must be above 0"
     if made.max_age <= 0:

@@ -73,7 +73,7 @@ class _Connect(client.connect):
             seen = hashlib.sha256(tls.getpeercert(binary_form=True)).hexdigest()
             if seen != self.fingerprint:
                 connection.transport.abort()
-                raise ssl.SSLError(f"the server's certificate has another fingerprint: {seen}")
+                raise ConnectionError(f"the server's certificate has another fingerprint: {seen}")
         return connection
 
 

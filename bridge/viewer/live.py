@@ -31,6 +31,8 @@ from bridge.viewer.screen import Screen, size, write
 _AGAIN_S = 1.0
 _DRAW_S = 0.1
 _CONNECT_S = 10.0
+_GIVE_UP_S = 6.0  # paho needs up to 5 to find that nobody answers
+_LEAVE_S = 2.0
 _REFUSED = {
     0x84,
     0x85,
@@ -193,7 +195,7 @@ class _Door:
         told = ""
         while True:
             try:
-                async with self._client() as client:
+                async with _connected(self._client()) as client:
                     await self._subscribe(client)
                     if told:
                         view.notice(
@@ -237,6 +239,32 @@ class _Door:
         if isinstance(reason, ReasonCode) and reason.value in _REFUSED:
             raise Fatal(f"{self._name} refuses us ({reason}): check user name and password") from None
         return f"no connection to {self._name} ({cause or type(cause).__name__})"
+
+
+@contextlib.asynccontextmanager
+async def _connected(client: aiomqtt.Client) -> AsyncIterator[aiomqtt.Client]:
+    """As `async with client`, but it leaves nothing behind where it is cancelled or refused while it connects."""
+    entering, entered = asyncio.ensure_future(client.__aenter__()), False
+    try:
+        try:
+            await asyncio.shield(entering)
+        except asyncio.CancelledError:  # aiomqtt connects in a thread, which cannot be stopped
+            for _ in range(int(_GIVE_UP_S / _DRAW_S)):
+                through = client._client.socket() is not None
+                await asyncio.wait({entering}, timeout=_DRAW_S)
+                if through or entering.done():
+                    break
+            entering.cancel()
+            with contextlib.suppress(asyncio.CancelledError, aiomqtt.MqttError):
+                await entering
+            raise
+        entered = True
+        yield client
+    finally:
+        if entered:
+            with contextlib.suppress(aiomqtt.MqttError, TimeoutError):
+                await asyncio.wait_for(client.__aexit__(None, None, None), _LEAVE_S)
+        client._client._sock_close()
 
 
 def _payload(message: aiomqtt.Message) -> bytes:

@@ -119,28 +119,40 @@ class _Fields:
     def __init__(self, message: Object) -> None:
         self.message = message
         self.known: Object = {}  # by lower-case name: the first that says something wins
+        self.extra: Object = {}
         for key, value in message.items():
             name = key.lower()
             if name not in self.known or self.known[name] in _NOTHING:
                 self.known[name] = value
-        self.extra: Object = {}
-        self.more = pairs(value := self.known.pop("extra", None)) or {}
-        if not self.more and value not in _NOTHING:
-            self.extra["Extra"] = value
+            elif value not in _NOTHING and value != self.known[name]:
+                self.extra[key] = value
+        more = self.known.pop("extra", None)
+        if isinstance(more, str) and (held := decoded(more)) is not None:
+            more = held
+        self.more = pairs(more) or {}
+        if not self.more and more not in _NOTHING:
+            self.keep("Extra", more)
+
+    def keep(self, name: str, value: object) -> None:
+        """For `extra`; a name that another spelling has taken is written in lower case."""
+        self.extra[name.lower() if name in self.extra else name] = value
 
     def kind(self) -> str | None:
         """CommType, or MsgType where there is none, in lower case."""
         one, other = self.known.pop("commtype", None), self.known.pop("msgtype", None)
-        told = one if one not in _NOTHING else other
-        return told.lower() if isinstance(told, str) and told else None
+        if one in _NOTHING:
+            one = other
+        elif other not in _NOTHING and other != one:
+            self.keep("MsgType", other)
+        return one.lower() if isinstance(one, str) and one else None
 
     def text(self, name: str) -> str:
         value = self.known.pop(name, None)
-        if value is None:
+        if isinstance(value, str):
+            return value
+        if value in _NOTHING:
             return ""
-        if not isinstance(value, str):
-            raise WrongShape(name)
-        return value
+        raise WrongShape(name)
 
     def eui(self, name: str) -> str:
         return self.text(name).lower()
@@ -150,12 +162,12 @@ class _Fields:
         moment = self.text("dt")
         time = utc(moment) if moment else None
         if time is None and moment and not moment.startswith("0001-01-01"):
-            self.extra["DT"] = moment
+            self.keep("DT", moment)
         return time
 
     def gateways(self) -> tuple[str, ...]:
         value = self.known.pop("gatewayeuis", None)
-        euis = [value] if isinstance(value, str) else value or []
+        euis = [value] if isinstance(value, str) else [] if value in _NOTHING else value
         if not isinstance(euis, list) or not all(isinstance(eui, str) for eui in euis):
             raise WrongShape("GatewayEUIs")
         return tuple(eui.lower() for eui in euis if eui)
@@ -170,25 +182,25 @@ class _Fields:
                 return bytes.fromhex(told)
         except ValueError:
             pass
-        self.extra["Payload"] = told
+        self.keep("Payload", told)
         return None
 
     def port(self) -> int | None:
         """The FPort as a number; one outside 0..255 is kept as `Port`."""
         value = self.known.pop("port", None)
-        if value in (None, ""):
+        if value in _NOTHING:
             return None
-        if not isinstance(value, str | int) or isinstance(value, bool):
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
             raise WrongShape("Port")
         port = whole(value)
         if port is None or not 0 <= port <= 255:
-            self.extra["Port"] = value
+            self.keep("Port", value)
             return None
         return port
 
     def flag(self, name: str) -> bool | None:
         value = self.known.pop(name, None)
-        if value in (None, ""):
+        if value in _NOTHING:
             return None
         if (told := boolean(value)) is None:
             raise WrongShape(name)
@@ -209,7 +221,10 @@ class _Fields:
                 if key.lower() in self.known and value not in _NOTHING:
                     self.extra[key] = value
         if self.more:
-            self.extra.update(self.more)
+            twice = {key: value for key, value in self.more.items() if self.extra.get(key, value) != value}
+            self.extra = {**self.more, **self.extra}
+            if twice:
+                self.keep("Extra", twice)
         return self.extra or None
 
 

@@ -29,7 +29,7 @@ from bridge.backends.session import (
     Step,
     gap_event,
 )
-from bridge.model import Command, Condition, Event, Instant, State, Unread
+from bridge.model import Command, CommandError, Condition, Event, Instant, Response, State, Unread
 from bridge.times import rfc3339
 from bridge.topics import level
 
@@ -87,6 +87,9 @@ class ResiotSession:
         return NOTHING
 
     def ordered(self, command: Command, now: Instant) -> Step:
+        if not self._open:  # lost while the command was on its way here
+            error = CommandError("not_connected", "the connection was lost before the downlink was sent")
+            return Step((Response(command.key, "rejected", 503, error=error),), wake=self._wake())
         do = self._downlinks.ordered(command, now)
         return Step(self._downlinks.take(), do, self._wake())
 

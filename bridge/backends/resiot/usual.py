@@ -10,23 +10,24 @@ from msgspec import Meta, Struct
 
 from bridge.backends.resiot.data import RxInfo, Uplink
 from bridge.backends.resiot.frames import Communication
-from bridge.backends.resiot.values import base64_of
+from bridge.backends.resiot.values import EXACT, base64_of
 from bridge.times import utc
 
 _Flag = Literal["true", "false"]
-_Finite = Annotated[float, Meta(gt=-1e12, lt=1e12)]
+_Whole = Annotated[int, Meta(ge=-EXACT, le=EXACT)]
+_Finite = Annotated[float, Meta(gt=-1e9, lt=1e9)]
 _Told = Annotated[str, Meta(min_length=1)]
 
 
 class _Extra(Struct, forbid_unknown_fields=True):
     adr: _Flag
-    channel: int
+    channel: _Whole
     duplicate: _Flag
     frequency: _Finite
     modBW: _Finite  # noqa: N815 - the platform's name
     rssi: _Finite
-    seqno: int
-    sf: int
+    seqno: _Whole
+    sf: _Whole
     snr: _Finite
 
 

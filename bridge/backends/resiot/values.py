@@ -5,30 +5,34 @@ from typing import Any
 
 import msgspec
 
-from bridge.backends.reading import Object
+from bridge.backends.reading import Object, too_deep
+
+EXACT = 2**53 - 1  # integers up to here are the same to every reader of JSON
 
 
 def whole(value: object) -> int | None:
-    """An integer, or text that is one."""
+    """An integer within EXACT, or text that is one."""
     read = number(value)
-    return int(read) if read is not None and read == int(read) else None
+    return int(read) if read is not None and abs(read) <= EXACT and read == int(read) else None
 
 
 def number(value: object) -> float | None:
     """A finite number, or text that is one."""
     if not isinstance(value, str | int | float) or isinstance(value, bool):
         return None
+    if isinstance(value, str) and ("_" in value or not value.isascii()):  # numbers to Python only
+        return None
     try:
         read = float(value)
     except (ValueError, OverflowError):
         return None
-    return read if abs(read) < float("inf") else None
+    return read + 0.0 if abs(read) < float("inf") else None  # -0 is 0
 
 
 def number_or_whole(value: object) -> int | float | None:
     """A number, whole where it is whole."""
-    read = number(value)
-    return int(read) if read is not None and read == int(read) else read
+    read = whole(value)
+    return number(value) if read is None else read
 
 
 def boolean(value: object) -> bool | None:
@@ -40,14 +44,17 @@ def boolean(value: object) -> bool | None:
 
 def hertz_of_mega(value: object) -> int | None:
     """MHz (867.3) into Hz, rounded: 867.3 * 1e6 is a hair below."""
-    read = number(value)
-    return None if read is None else round(read * 1_000_000)
+    return _hertz(value, 1_000_000)
 
 
 def hertz_of_kilo(value: object) -> int | None:
     """kHz into Hz."""
+    return _hertz(value, 1_000)
+
+
+def _hertz(value: object, unit: int) -> int | None:
     read = number(value)
-    return None if read is None else round(read * 1_000)
+    return None if read is None or abs(read) * unit > EXACT else round(read * unit)
 
 
 def text(value: object) -> str | None:
@@ -65,23 +72,23 @@ def decoded(value: str) -> Any:
     if not value.startswith(("{", "[")):
         return None
     try:
-        return msgspec.json.decode(value)
-    except (msgspec.DecodeError, ValueError, RecursionError):
+        read = msgspec.json.decode(value)
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
+    return None if too_deep(read) else read
 
 
 def pairs(value: object) -> Object | None:
-    """`Extra` as a map: from a map, a list of {fieldname, fieldvalue}, or text that holds either; else None."""
-    if isinstance(value, str):
-        value = decoded(value)
+    """`Extra` as a map: from a map, or a list of {fieldname, fieldvalue} and nothing else; else None."""
     if isinstance(value, dict):
         return dict(value)
     if not isinstance(value, list) or not value:
         return None
-    read = {}
+    read: Object = {}
     for item in value:
         folded = {k.lower(): v for k, v in item.items()} if isinstance(item, dict) else {}
-        if not isinstance(folded.get("fieldname"), str):
+        name = folded.get("fieldname")
+        if not isinstance(name, str) or name in read or not folded.keys() <= {"fieldname", "fieldvalue"}:
             return None
-        read[folded["fieldname"]] = folded.get("fieldvalue")
+        read[name] = folded.get("fieldvalue")
     return read
