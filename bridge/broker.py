@@ -9,7 +9,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -55,6 +55,7 @@ class Incoming:
     response_topic: str | None = None
     correlation: bytes | None = None
     expiry: int | None = None
+    attributes: tuple[tuple[str, str], ...] = ()  # user properties
 
 
 @dataclass
@@ -111,18 +112,18 @@ class Connection:
         size = len(message.topic.encode()) + len(message.payload) + len(message.properties) + 13
         return size <= self.maximum_packet_size
 
-    async def subscribe(self, filters: Iterable[str], retained: bool = False) -> None:
-        """At QoS 1; what is retained comes only where asked for (on 3.1.1 always, marked). Raises Transient."""
+    async def subscribe(self, filters: Sequence[str], retained: bool = False, qos: int = 1) -> None:
+        """What is retained comes only where asked for (on 3.1.1 always, marked). Raises Transient."""
         try:
             if self.version == 5:
-                options = SubscribeOptions(1, retainAsPublished=True, retainHandling=0 if retained else 2)
+                options = SubscribeOptions(qos, retainAsPublished=True, retainHandling=0 if retained else 2)
                 codes = await self._client.subscribe([(one, options) for one in filters])
             else:
-                codes = await self._client.subscribe([(one, 1) for one in filters])
+                codes = await self._client.subscribe([(one, qos) for one in filters])
         except aiomqtt.MqttError as error:
             raise Lost(f"subscription failed: {error}") from None
         if any((code.value if isinstance(code, ReasonCode) else code) >= REFUSED for code in codes):
-            raise Refused("the broker does not allow the subscription to command topics: check its access rules")
+            raise Refused(f"the broker does not allow the subscription to {', '.join(filters)}: check its access rules")
 
     async def messages(self) -> AsyncIterator[Incoming]:
         """What comes in, until the connection ends: raises Lost."""
@@ -139,18 +140,33 @@ async def connect(options: MqttOptions, url: str, client_id: str, will: Message 
 
     Raises Refused (not accepted), Transient (not reached), Lost (ended, from publish, subscribe or messages).
     """
-    client, connection, wired = _client(options, url, client_id, will)
     try:
-        await client.__aenter__()
+        client, connection, wired = _client(options, url, client_id, will)
+    except (OSError, ValueError) as error:
+        raise Transient(f"the TLS files cannot be used: {error}") from None
+    entering = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.shield(entering)
+    except asyncio.CancelledError:  # aiomqtt connects in a thread, which cannot be stopped
+        entering.add_done_callback(lambda done: _abandon(client, done))
+        raise
     except aiomqtt.MqttCodeError as error:
+        client._client._sock_close()
         raise _refusal(error.rc) from None
     except (aiomqtt.MqttError, OSError, ValueError) as error:
+        client._client._sock_close()
         raise Transient(f"{error or type(error).__name__}") from None
     connection._wire = wired()
     try:
         yield connection
     finally:
         await _leave(client)
+
+
+def _abandon(client: aiomqtt.Client, entered: "asyncio.Future[aiomqtt.Client]") -> None:
+    if not entered.cancelled():
+        entered.exception()
+    client._client._sock_close()
 
 
 async def _leave(client: aiomqtt.Client) -> None:
@@ -240,6 +256,7 @@ def _incoming(message: aiomqtt.Message) -> Incoming:
         getattr(properties, "ResponseTopic", None),
         getattr(properties, "CorrelationData", None),
         getattr(properties, "MessageExpiryInterval", None),
+        tuple(getattr(properties, "UserProperty", ())),
     )
 
 

@@ -102,18 +102,10 @@ def _demo(args: argparse.Namespace) -> int:
 def _watch(args: argparse.Namespace) -> int:
     from bridge.viewer import watch
 
-    mqtt = _broker(args)
-    return asyncio.run(
-        watch(
-            mqtt.url[0],
-            username=mqtt.username,
-            password=mqtt.password.reveal() if mqtt.password else None,
-            tls=mqtt.tls,
-            base_topic=mqtt.base_topic,
-            filter=args.filter,
-            json_lines=args.json,
-        )
-    )
+    try:
+        return asyncio.run(watch(_broker(args), filter=args.filter, json_lines=args.json))
+    except KeyboardInterrupt:  # the way it is meant to end
+        return OK
 
 
 def _send(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -254,11 +254,15 @@ class Crossing:
         """In a child of the group, so that a bug reaches the supervisor."""
         self._carry(happened())
 
-    def _spawn(self, coroutine: object) -> None:
-        if self._group is not None:
-            self._group.create_task(coroutine)  # type: ignore[arg-type]
-        elif hasattr(coroutine, "close"):
-            coroutine.close()
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """A child of the talk; without one, or while a bug is ending it, there is nothing to do it for."""
+        try:
+            if self._group is not None:
+                self._group.create_task(coroutine)
+                return
+        except RuntimeError:  # the group is shutting down
+            pass
+        coroutine.close()
 
     # Links.
 

@@ -81,14 +81,7 @@ async def _view(app: App, mqtt: MqttOptions, seconds: float | None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, view.cancel)
     try:
-        return await watch(
-            mqtt.url[0],
-            username=mqtt.username,
-            password=mqtt.password.reveal() if mqtt.password else None,
-            base_topic=mqtt.base_topic,
-            seconds=seconds,
-            header=_header(app, mqtt),
-        )
+        return await watch(mqtt, seconds=seconds, header=_header(app, mqtt))
     except asyncio.CancelledError:  # Ctrl-C: the end that was asked for
         view.uncancel()
         return 0

@@ -18,8 +18,10 @@ import pytest_asyncio
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from bridge.cli import main
 from bridge.demo_broker import HOST, DemoBroker
 from bridge.errors import Fatal
+from bridge.options import MqttOptions, Secret
 from bridge.viewer import watch
 
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
@@ -30,6 +32,10 @@ UP = {"f_port": 5, "f_cnt": 42, "payload_hex": "0100e60252", "frequency_hz": 868
 async def broker() -> AsyncIterator[DemoBroker]:
     async with DemoBroker(0) as running:
         yield running
+
+
+def at(url: str, username: str | None = None, password: Secret | None = None) -> MqttOptions:
+    return MqttOptions(url=(url,), username=username, password=password)
 
 
 def publisher(broker: DemoBroker) -> aiomqtt.Client:
@@ -68,7 +74,7 @@ async def test_piped_lines_come_at_once_plain_and_with_binary_attributes(broker:
     out, notices = Pipe(), Pipe()
     async with publisher(broker) as client:
         await client.publish("ws2mqtt/lora/state", '{"state":"online"}', qos=1, retain=True)
-        task = asyncio.create_task(watch(broker.url, out=out, notices=notices, header=["the demo"]))
+        task = asyncio.create_task(watch(at(broker.url), out=out, notices=notices, header=["the demo"]))
         await out.until("online")
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.UserProperty = [("type", "resiot.up")]
@@ -86,7 +92,7 @@ async def test_json_lines_and_a_filter(broker: DemoBroker) -> None:
     out = Pipe()
     async with publisher(broker) as client:
         await client.publish("other/a", "1", qos=1, retain=True)
-        watching = watch(broker.url, out=out, json_lines=True, filter="other/#", header=["not in JSON"])
+        watching = watch(at(broker.url), out=out, json_lines=True, filter="other/#", header=["not in JSON"])
         task = asyncio.create_task(watching)
         await out.until("\n")
         await ended(task)
@@ -94,9 +100,9 @@ async def test_json_lines_and_a_filter(broker: DemoBroker) -> None:
 
 
 async def test_it_ends_by_itself_with_0_where_there_was_a_broker_and_1_where_not(broker: DemoBroker) -> None:
-    assert await watch(broker.url, out=Pipe(), notices=Pipe(), seconds=0.5) == 0
+    assert await watch(at(broker.url), out=Pipe(), notices=Pipe(), seconds=0.5) == 0
     notices = Pipe()
-    assert await watch("mqtt://127.0.0.1:9", out=Pipe(), notices=notices, seconds=0.5) == 1
+    assert await watch(at("mqtt://127.0.0.1:9"), out=Pipe(), notices=notices, seconds=0.5) == 1
     assert re.fullmatch(
         r"no connection to mqtt://127\.0\.0\.1:9 \(.*refused.*\); trying again\n", notices.getvalue(), re.IGNORECASE
     )
@@ -106,7 +112,7 @@ async def test_it_comes_back_with_the_broker_and_says_so() -> None:
     out, notices = Pipe(), Pipe()
     async with DemoBroker(0) as first:
         port = first.port
-        task = asyncio.create_task(watch(first.url, out=out, notices=notices))
+        task = asyncio.create_task(watch(at(first.url), out=out, notices=notices))
         async with publisher(first) as client:
             await client.publish("ws2mqtt/x/state", "1", qos=1, retain=True)
             await out.until("state 1")
@@ -119,9 +125,9 @@ async def test_it_comes_back_with_the_broker_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "127.0.0.1:1883", "mqtt://host:99999", "mqtt://[x"])
-async def test_what_is_no_address_is_fatal(url: str) -> None:
-    with pytest.raises(Fatal, match="mqtt://127"):
-        await watch(url, out=Pipe())
+def test_what_is_no_address_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "--mqtt-url", url]) == 1
+    assert "write it like mqtt://host:1883" in capsys.readouterr().err
 
 
 async def test_nobody_reads_any_more(broker: DemoBroker) -> None:
@@ -131,7 +137,7 @@ async def test_nobody_reads_any_more(broker: DemoBroker) -> None:
         await client.publish("ws2mqtt/lora/state", "1", qos=1, retain=True)
         with os.fdopen(write, "w") as out:
             async with asyncio.timeout(10):
-                assert await watch(broker.url, out=out) == 0
+                assert await watch(at(broker.url), out=out) == 0
 
 
 class Terminal:
@@ -173,7 +179,7 @@ async def test_a_terminal_gets_a_live_screen_and_its_cursor_back(
     monkeypatch.setenv("NO_COLOR", "1" if no_colour else "")
     terminal = Terminal()
     async with publisher(broker) as client:
-        task = asyncio.create_task(watch(broker.url, out=terminal.out, header=["try: mosquitto_sub"]))
+        task = asyncio.create_task(watch(at(broker.url), out=terminal.out, header=["try: mosquitto_sub"]))
         await client.publish("ws2mqtt/lora/state", '{"state":"online"}', qos=1, retain=True)
         await client.publish("ws2mqtt/lora/event/up", b'{"evil":"\\u001b]0;x\\u0007"}', qos=1, retain=True)
         await terminal.until(lambda text: "1 events" in text and "evil=·]0;x·" in text)
@@ -189,9 +195,10 @@ async def interrupted(url: str, moment: Callable[[Terminal], Coroutine[Any, Any,
     """What the terminal of `watch` shows when Ctrl-C comes at some moment."""
     program = f"""
 import asyncio
+from bridge.options import MqttOptions
 from bridge.viewer import watch
 try:
-    asyncio.run(watch({url!r}))
+    asyncio.run(watch(MqttOptions(url=({url!r},))))
 except KeyboardInterrupt:
     print("the end")
 """
@@ -238,8 +245,9 @@ async def test_ctrl_c_while_it_connects() -> None:
 async def test_a_refused_login_is_fatal() -> None:
     server = await asyncio.start_server(_refuses, HOST, 0)
     async with server:
-        with pytest.raises(Fatal, match=r"refuses us .*check user name and password"):
-            await watch(f"mqtt://me:wrong@{HOST}:{server.sockets[0].getsockname()[1]}", out=Pipe(), notices=Pipe())
+        mqtt = at(f"mqtt://{HOST}:{server.sockets[0].getsockname()[1]}", username="me", password=Secret("wrong"))
+        with pytest.raises(Fatal, match=r"refused the connection: .*username and mqtt.password"):
+            await watch(mqtt, out=Pipe(), notices=Pipe())
 
 
 async def _refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -98,11 +98,12 @@ class Lines:
         return [(sign, _TONES.get(sign[:1], 0)), *said_so]
 
     def _joined(self, parts: list[tuple[str, int]]) -> str:
+        """One space after the time; then two, where the line fits so. On a terminal the subjects are in one column."""
         width = self.look.width
-        tight = width is None or sum(width_of(text) for text, _ in parts) + 2 * len(parts) - 2 > width
-        gap = " " if tight else "  "
+        tight = width is None or sum(width_of(text) for text, _ in parts) + 2 * len(parts) - 3 > width
         room, line = (width if width is not None else 1 << 30), ""
-        for text, colour in parts:
+        for number, (text, colour) in enumerate(parts):
+            gap = "  " if number == 2 and width is not None else " " if tight or number == 1 else "  "
             if line:
                 if room <= len(gap):
                     break

@@ -25,7 +25,7 @@ class Downlink(Struct, frozen=True, forbid_unknown_fields=True):
     confirmed: bool = False
     connector: str = ""
     ws_command: str = ""
-    reference: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}$")] | None = None
+    reference: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}(?!\n)$")] | None = None
     confirm_timeout: Duration = Duration(86_400.0)
 
     def bytes(self) -> bytes:

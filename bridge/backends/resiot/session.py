@@ -109,8 +109,8 @@ class ResiotSession:
             self._blind.begins(loss.seen, loss.error)
         self._open = False
         self._downlinks.lost(now)
-        refused = loss.kind == "refused"
-        error = f"{loss.error}: check the token in url" if refused else loss.error
+        refused = loss.kind == "refused" or loss.status == 429  # the handshake is the login
+        error = f"{loss.error}: check the token in url" if loss.kind == "refused" else loss.error
         condition = Condition("auth_failed" if refused else "offline", error)
         again = Dial(MAIN, self._options.url, slow=refused, after=loss.after)
         return Step((*self._downlinks.take(), condition), (again,), self._wake())
