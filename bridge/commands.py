@@ -6,6 +6,8 @@
 """
 
 import asyncio
+import itertools
+import math
 import re
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,7 +21,7 @@ from bridge.backends.reading import canonical
 from bridge.backends.session import CommandSpec
 from bridge.broker import Incoming
 from bridge.clock import instant
-from bridge.errors import BadCommand
+from bridge.errors import BadCommand, BridgeError
 from bridge.model import Command, CommandError, Message, Response
 from bridge.options import CommandOptions, Duration, from_text
 from bridge.payloads import JSON_PROPERTIES
@@ -35,7 +37,8 @@ _IDEMPOTENT_S = 600.0
 _IDEMPOTENT_KEYS = 10_000
 _CORRELATION = b"\x09"  # MQTT 5, 3.3.2.3.6
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"(missing required|unknown) field `([^`]*)`")
+_FIELD = re.compile(r"(missing required|unknown) field `(.*)`", re.DOTALL)
+_numbers = itertools.count(1)  # of all commands of this process: a reload must not give a reference a second time
 
 
 class NoFields(Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,13 +85,14 @@ class _Open(Struct):
     body: Any = None
     send_by: float = 0.0
     deadline: float = 0.0
-    once: tuple[str, str] | None = None  # topic and idempotency key
+    once: "_Once | None" = None  # what is remembered of it
     given: bool = False  # to the session
 
 
 class _Once(Struct):
     """What is remembered under an idempotency key."""
 
+    place: tuple[str, str]  # topic and key
     body: bytes
     until: float
     response: Response | None = None  # None while it runs
@@ -131,16 +135,14 @@ class Commands:
         self._tokens, self._filled = self._burst, instant().mono
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._count = 0
         self._stopping = False
 
     def arrived(self, message: Incoming) -> None:
         """A message on a command topic."""
         levels = message.topic.removeprefix(f"{self._prefix}/").split("/")
         name, subject = levels[-1], "/".join(levels[:-2])
-        self._count += 1
         plain = f"{message.topic[: -len(name) - 8]}response/{name}"  # 8: "command/"
-        one = _Open(f"{self._session}-{self._count}", name, subject, plain, message.correlation, instant().mono)
+        one = _Open(f"{self._session}-{next(_numbers)}", name, subject, plain, message.correlation, instant().mono)
         self._open[one.key] = one
         try:
             wrong = self._route(one, message.response_topic)
@@ -191,6 +193,10 @@ class Commands:
             self._reject(self._line.popleft(), BadCommand("ws2mqtt is stopping", code=503, kind="stopping"))
         for task in self._tasks:
             task.cancel()
+        for one in list(self._open.values()):
+            if one.name in self._local:
+                error = CommandError("stopped", "ws2mqtt stopped before it was done")
+                self.respond(Response(one.key, "unknown", 408, error=error))
 
     # Checking.
 
@@ -241,8 +247,7 @@ class Commands:
             self._once.popitem(last=False)
         known = self._once.get((topic, key))
         if known is None:
-            one.once = (topic, key)
-            self._once[one.once] = _Once(body, now + _IDEMPOTENT_S)
+            one.once = self._once[topic, key] = _Once((topic, key), body, now + _IDEMPOTENT_S)
             return True
         if known.body != body:
             raise BadCommand("this idempotency_key was used with another body", code=409, kind="idempotency_conflict")
@@ -272,8 +277,11 @@ class Commands:
         self._filled = now
         while self._line and self._tokens >= 1.0:
             one = self._line.popleft()
+            if one.send_by <= now:
+                self._expire(one)
+                continue
             try:
-                self._give(one, now)
+                self._give(one)
                 self._tokens -= 1.0
             except BadCommand as bad:
                 self._reject(one, bad)
@@ -292,19 +300,16 @@ class Commands:
             self._expire(one)
         self._advance()
 
-    def _give(self, one: _Open, now: float) -> None:
-        if one.send_by <= now:
-            return self._expire(one)
+    def _give(self, one: _Open) -> None:
         if one.name in self._local:
             task = asyncio.ensure_future(self._do(one))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            return None
+            return
         if (why := self._ready()) is not None:
             raise BadCommand(f"the backend is {why}", code=503, kind="not_connected")
         one.given = True
         self._order(Command(one.key, one.name, one.subject, one.body, one.send_by, one.deadline))
-        return None
 
     async def _do(self, one: _Open) -> None:
         """A command that the bridge itself carries out."""
@@ -314,8 +319,13 @@ class Commands:
                 data = await data
         except BadCommand as bad:
             self._reject(one, bad)
+        except BridgeError as error:
+            self.respond(Response(one.key, "failed", 502, error=CommandError("failed", str(error))))
         else:
             self.respond(Response(one.key, "succeeded", 200, data=data))
+        finally:  # after a bug, too, its sender gets an answer
+            error = CommandError("internal", "an internal error, see the log")
+            self.respond(Response(one.key, "unknown", 408, error=error))
 
     def _expire(self, one: _Open) -> None:
         error = CommandError("expired", "its time ran out before it could be sent; it was not carried out")
@@ -332,16 +342,27 @@ class Commands:
         name = one.name if (one.name, response.status) in self._counts else "other"
         self._counts[name, response.status] += 1
         self._seconds.observe(now - one.arrived)
-        if one.once is not None and one.once in self._once:
-            if response.status in ("rejected", "expired"):  # it was not carried out: the key may be used again
-                del self._once[one.once]
-            else:
-                self._once[one.once].response = response
+        if one.once is not None:
+            one.once.response = response
+            not_done = response.status in ("rejected", "expired")  # the key may be used again
+            if not_done and self._once.get(one.once.place) is one.once:
+                del self._once[one.once.place]
 
 
 def _identity(fields: dict[str, Any]) -> str | int | None:
     value = fields.get("id")
     return value if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def _number(text: str) -> int | float:
+    """A number with a point or exponent; JSON has one kind of number, so 5.0 is 5."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is out of range")
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+_decoder = msgspec.json.Decoder(float_hook=_number)
 
 
 def _object(payload: bytes) -> dict[str, Any]:
@@ -350,7 +371,7 @@ def _object(payload: bytes) -> dict[str, Any]:
     if not payload:
         return {}
     try:
-        value = msgspec.json.decode(payload)
+        value = _decoder.decode(payload)
     except UnicodeDecodeError:
         raise BadCommand("the payload is not UTF-8", kind="invalid_json") from None
     except (msgspec.DecodeError, RecursionError) as error:

@@ -19,6 +19,7 @@ from msgspec import Struct
 from bridge.backends.session import Call, Dial, Gap, Hang, Platform, Send, Session, Step
 from bridge.clock import instant
 from bridge.links.backoff import Backoff
+from bridge.links.http import Caller
 from bridge.links.websocket import Gone, Link, open_link
 from bridge.model import Command, Condition, ConditionState, Event, Instant, Response, State, Unread
 from bridge.options import BackendOptions
@@ -76,6 +77,8 @@ class Crossing:
         self._respond, self._abandon, self._redact = respond, abandon, redact
         self.status = BackendState("connecting", rfc3339(instant().unix))
         self._session: Session = platform.session(options)
+        self._caller = Caller(options)
+        self._calls: set[asyncio.Task[None]] = set()
         self._lines: dict[str, _Line] = {}
         self._backoffs: dict[str, Backoff] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -125,6 +128,7 @@ class Crossing:
         """One session from its start to a pause, or to a bug."""
         self._session = self.platform.session(self.options)
         self._backoffs.clear()
+        self._caller = Caller(self.options)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
@@ -132,7 +136,10 @@ class Crossing:
                 await self._changed.wait()
                 await self._hang_all()
                 self._carry(self._session.stopped(instant()))
+                for call in self._calls:
+                    call.cancel()
         finally:
+            await self._caller.close()
             self._group = None
             self._lines.clear()
             self._meter.websocket_connected = False
@@ -230,7 +237,16 @@ class Crossing:
             line.frames.put_nowait(send.frame)
 
     def _call(self, call: Call) -> None:
-        raise NotImplementedError("no platform of this version makes HTTP calls")
+        """Runs beside the reading, which it never holds up."""
+        if (task := self._spawn(self._called(call, self._caller))) is not None:
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+
+    async def _called(self, call: Call, caller: Caller) -> None:
+        if call.after:
+            await asyncio.sleep(call.after)
+        answer = await caller.call(call)
+        self._carry(self._session.answered(call.id, answer, instant()))
 
     def _gap(self, gap: Gap) -> None:
         if gap.backfill in ("none", "started"):
@@ -254,15 +270,15 @@ class Crossing:
         """In a child of the group, so that a bug reaches the supervisor."""
         self._carry(happened())
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """A child of the talk; without one, or while a bug is ending it, there is nothing to do it for."""
         try:
             if self._group is not None:
-                self._group.create_task(coroutine)
-                return
+                return self._group.create_task(coroutine)
         except RuntimeError:  # the group is shutting down
             pass
         coroutine.close()
+        return None
 
     # Links.
 

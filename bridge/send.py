@@ -11,10 +11,12 @@ from typing import Any
 import msgspec
 
 from bridge.broker import Connection, Incoming, connect
+from bridge.commands import MAX_PAYLOAD
 from bridge.errors import BridgeError
 from bridge.model import Message
 from bridge.options import MqttOptions
 from bridge.payloads import JSON_PROPERTIES
+from bridge.topics import matches
 
 OK, FAILED, USAGE = 0, 1, 2
 _INFO_S = 1.0

@@ -105,7 +105,7 @@ class Unit:
 
 
 def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> Unit:
-    """A backend, built but not started."""
+    """A backend, built but not started. The three rooms know each other by what they call: hence the lambdas."""
     word = options.__struct_config__.tag
     assert isinstance(word, str)
     platform, log, meter = PLATFORMS[word], BackendLog(name), lasting.meter
@@ -120,15 +120,12 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
     )
     will = BackendState("offline", None, error="bridge gone")
 
-    def late_commands() -> Commands:
-        return commands
-
     publisher = Publisher(
         mqtt,
         client_id=f"{mqtt.client_id}-{name}",
         will=lambda: Message(f"{writer.prefix}/state", msgspec.json.encode(will), JSON_PROPERTIES),
         filters=filters(writer.prefix),
-        incoming=lambda message: late_commands().arrived(message),
+        incoming=lambda message: commands.arrived(message),
         meter=meter.mqtt,
         log=log,
         outbox=lasting.outbox,
@@ -144,8 +141,8 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         writer=writer,
         meter=meter,
         log=log,
-        respond=lambda response: late_commands().respond(response),
-        abandon=lambda why: late_commands().abandon(why),
+        respond=lambda response: commands.respond(response),
+        abandon=lambda why: commands.abandon(why),
         redact=house.redact,
         seen=lasting.seen,
     )

@@ -42,12 +42,16 @@ class Send(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """One HTTP request. `body`: JSON is made of it at the door, where secrets in it are revealed."""
+    """One HTTP request. id: told to answered() · body: a mapping becomes JSON at the door, where secrets in it are
+    revealed · basic: user name and password · deadline: seconds, after which the Answer says so · after: seconds to
+    wait first.
+    """
 
     id: str
     method: str
     url: str
     headers: Mapping[str, Hidden] = {}
+    basic: tuple[str, Hidden] | None = None
     body: Mapping[str, Any] | bytes | None = None
     deadline: float = 30.0
     after: float = 0.0
@@ -77,11 +81,11 @@ NOTHING = Step()
 
 
 class Answer(Struct, frozen=True):
-    """What a Call came to: a status with headers and body, or (status 0) why there is none."""
+    """What a Call came to: a status with body and headers (pairs, names in lower case), or (0) why there is none."""
 
     status: int
     body: bytes = b""
-    headers: Mapping[str, str] = {}
+    headers: tuple[tuple[str, str], ...] = ()
     error: str = ""
 
 

@@ -24,6 +24,7 @@ from websockets.exceptions import (
     ProxyError,
 )
 from websockets.frames import CloseCode
+from websockets.headers import build_authorization_basic
 
 from bridge.backends.session import Dial, Hidden, Loss
 from bridge.errors import BridgeError
@@ -149,6 +150,8 @@ async def _closed(socket: client.ClientConnection) -> None:
 def _prepared(dial: Dial, options: BackendOptions) -> _Connect:
     url = _shown(dial.url)
     headers = {name: _shown(value) for name, value in dial.headers.items()}
+    if dial.basic is not None:
+        headers["Authorization"] = build_authorization_basic(dial.basic[0], _shown(dial.basic[1]))
     tls: dict[str, Any] = {}
     if url.startswith("wss:"):
         tls["ssl"] = tls_context(options.tls)

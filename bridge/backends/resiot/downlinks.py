@@ -36,6 +36,7 @@ class Downlinks:
     def __init__(self) -> None:
         self._line: deque[_Downlink] = deque()
         self._flying: _Downlink | None = None
+        self._confirmed = False  # the one in flight, by its device: that may overtake the platform's reply
         self._awaiting: dict[str, tuple[_Downlink, float]] = {}  # by reference; Instant.mono when given up
         self._subjects: OrderedDict[str, tuple[str, float]] = OrderedDict()  # by reference; mono when forgotten
         self._responses: list[Response] = []
@@ -88,16 +89,23 @@ class Downlinks:
             error = CommandError("refused", reply.details or "the platform said Fail without a reason")
             self._responses.append(Response(one.command.key, "failed", 502, error=error))
         elif one.body.confirmed:
-            self._awaiting[one.reference] = (one, now.mono + one.body.confirm_timeout)
             self._respond(one, "sent", 202, final=False)
+            if self._confirmed:
+                self._respond(one, "succeeded", 200)
+            else:
+                self._awaiting[one.reference] = (one, now.mono + one.body.confirm_timeout)
         else:
             self._respond(one, "sent", 200)
         return self._next(now)
 
     def told(self, kind: str, reference: str, now: Instant) -> None:
         """A communication that names a reference."""
-        if kind == "ack" and (awaiting := self._awaiting.pop(reference, None)) is not None:
+        if kind != "ack":
+            return
+        if (awaiting := self._awaiting.pop(reference, None)) is not None:
             self._respond(awaiting[0], "succeeded", 200)
+        elif self._flying is not None and self._flying.reference == reference:
+            self._confirmed = True
 
     def woken(self, now: Instant) -> tuple[Send, ...]:
         one = self._flying
@@ -137,7 +145,7 @@ class Downlinks:
             if min(one.command.send_by, one.command.deadline) <= now.mono:
                 self._expired(one)
                 continue
-            self._flying = one
+            self._flying, self._confirmed = one, False
             self._remember(one, now)
             return (Send("main", one.frame),)
         return ()
