@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -24,7 +24,7 @@ from bridge.clock import instant
 from bridge.commands import COMMON, Commands, NoFields, filters
 from bridge.config import Config, secrets
 from bridge.crossing import supervise
-from bridge.errors import BadCommand, BadConfig
+from bridge.errors import BadCommand, BadConfig, Fatal
 from bridge.links.backoff import Backoff
 from bridge.model import Message
 from bridge.options import CommandOptions
@@ -39,6 +39,7 @@ from bridge.watch.metrics import BRIDGE, Meters
 HEALTH_S = 30.0
 _LAST_WORDS_S = 2.0
 _GROUPS = ("mqtt", "outbox", "http", "log", "shutdown_grace")
+_WRITTEN = ("base_topic", "payload", "envelope")  # of mqtt: what is in the messages themselves
 
 
 class LogLevel(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,7 +78,7 @@ class App:
 
     async def run(self) -> int:
         """Until stop(). Returns the exit code. Raises Fatal where it cannot start."""
-        await self._listen()
+        await self._listen(self.config.http.listen)
         self._open_bridge()
         self._tasks.append(asyncio.create_task(self._report()))
         for name, options in self.config.backends.items():
@@ -152,7 +153,8 @@ class App:
         self._bridge_task = asyncio.create_task(run)
 
     def _message(self, path: str, value: object) -> Message:
-        return Message(f"{self.config.mqtt.base_topic}/{BRIDGE}/{path}", msgspec.json.encode(value), JSON_PROPERTIES)
+        base = self._house.mqtt.base_topic  # of the connection there is, also while a reload is about to change it
+        return Message(f"{base}/{BRIDGE}/{path}", msgspec.json.encode(value), JSON_PROPERTIES)
 
     def _state_message(self, state: str) -> Message:
         return self._message(
@@ -201,13 +203,11 @@ class App:
         unit.start()
 
     async def _halt(self, name: str, gone: bool) -> None:
-        """Ends one backend for a reload; its outbox stays."""
+        """Ends one backend for a reload; its outbox stays, or is emptied where the backend is gone."""
         unit = self.units.pop(name)
         await unit.stop_intake()
         unit.crossing.farewell(*(("disabled", "removed from the configuration") if gone else ("offline", "reloading")))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S):
-                await unit.publisher.spoken()
+        await unit.spoken(_LAST_WORDS_S, events=gone)
         await unit.end()
 
     def _hup(self) -> None:
@@ -223,18 +223,30 @@ class App:
         Raises BadCommand that names every problem.
         """
         async with self._reloading:
+            if self._stop.is_set():
+                raise BadCommand("ws2mqtt is stopping", code=503, kind="stopping")
             try:
                 config = await asyncio.to_thread(self._load)
+                if config.http != self.config.http:
+                    await self._listen(config.http.listen)
             except BadConfig as bad:
-                self.meters.reloads["failed"] += 1
-                for problem in bad.problems:
-                    self.log.error("configuration refused", extra={"problem": self.redact(str(problem))})
-                text = self.redact(str(bad))
-                raise BadCommand(f"the configuration is refused: {text}", kind="bad_configuration") from None
+                raise self._refused(map(str, bad.problems)) from None
+            except Fatal as error:  # the new address is not to be had
+                await self._listen(self.config.http.listen)
+                raise self._refused([str(error)]) from None
             changed = await self._take(config)
             self.meters.reloads["ok"] += 1
-            self.log.info("reloaded", extra={"changed": ",".join(map(str, changed["changed"])) or "nothing"})
+            told = {what: ",".join(names) for what, names in changed.items() if names}
+            self.log.info("reloaded", extra=told or {"changed": "nothing"})
             return changed
+
+    def _refused(self, problems: Iterable[str]) -> BadCommand:
+        """The old configuration goes on: counts it, logs each problem, and what to answer."""
+        self.meters.reloads["failed"] += 1
+        told = [self.redact(problem) for problem in problems]
+        for problem in told:
+            self.log.error("configuration refused", extra={"problem": problem})
+        return BadCommand(f"the configuration is refused: {'; '.join(told)}", kind="bad_configuration")
 
     async def _take(self, config: Config) -> dict[str, list[str]]:
         old, self.config = self.config, config
@@ -243,9 +255,11 @@ class App:
         removed = [name for name in old.backends if name not in config.backends]
         added = [name for name in config.backends if name not in old.backends]
         kept = [name for name in old.backends if name in config.backends]
-        changed = [name for name in kept if "mqtt" in groups or old.backends[name] != config.backends[name]]
-        for name in (*removed, *changed):
-            await self._halt(name, gone=name in removed)
+        rewritten = any(getattr(old.mqtt, name) != getattr(config.mqtt, name) for name in _WRITTEN)
+        changed = [name for name in kept if rewritten or old.backends[name] != config.backends[name]]
+        ended = (*removed, *changed)
+        await asyncio.gather(*(self._halt(name, gone=name in removed) for name in ended))
+        for name in ended:
             if type(old.backends[name]) is not type(config.backends.get(name)):
                 self._forget(name)
         await self._take_groups(groups)
@@ -256,11 +270,9 @@ class App:
 
     async def _take_groups(self, groups: list[str]) -> None:
         if "mqtt" in groups:
-            await self._reopen_bridge()
+            await self._change_broker()
         if "log" in groups:
-            logs.set_up(self.config.log, self.redact)
-        if "http" in groups:
-            await self._listen()
+            logs.set_up(self.config.log, self.redact, colour=colour())
         for lasting in self.lasting.values():
             lasting.outbox.options = self.config.outbox
 
@@ -272,12 +284,15 @@ class App:
         lasting.outbox.abandon()
         self.meters.backends.pop(name, None)
 
-    async def _reopen_bridge(self) -> None:
-        """Another broker, or another way to it: says goodbye to the old one."""
+    async def _change_broker(self) -> None:
+        """Another broker, or another way to it: goodbye to the old one, the bridge last; talks with platforms go on."""
+        await asyncio.gather(*(unit.leave_broker(_LAST_WORDS_S) for unit in self.units.values()))
         await self._last_words()
         self._house.mqtt = self.config.mqtt
         self._announced.clear()
         self._open_bridge()
+        for unit in self.units.values():
+            unit.join_broker(self.config.mqtt)
 
     async def _last_words(self) -> None:
         """`offline`, and the end of the bridge's own connection."""
@@ -294,10 +309,11 @@ class App:
 
     # Seen from outside.
 
-    async def _listen(self) -> None:
+    async def _listen(self, listen: str | None) -> None:
+        """There and nowhere else (None: nowhere). Raises Fatal."""
         await self._web.aclose()
-        if self.config.http.listen is not None:
-            self.port = await self._web.enter_async_context(web.serve(self.config.http.listen, self.routes()))
+        if listen is not None:
+            self.port = await self._web.enter_async_context(web.serve(listen, self.routes()))
 
     def routes(self) -> dict[str, Callable[[], web.Reply]]:
         return {
@@ -331,6 +347,10 @@ class App:
     # The end.
 
     async def _end(self) -> None:
+        async with self._reloading:  # one that runs is ended first: it may be about to start a backend
+            await self._end_in_order()
+
+    async def _end_in_order(self) -> None:
         self.draining = True
         self.publisher.state(self._state_message("draining"))
         grace = asyncio.get_running_loop().time() + self.config.shutdown_grace
@@ -354,9 +374,14 @@ class App:
         self.log.info("stopped")
 
 
+def colour() -> bool:
+    """Whether the log is painted."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
 async def serve(config: Config, load: Callable[[], Config]) -> int:
     """`ws2mqtt run`."""
     app = App(config, load)
-    logs.set_up(config.log, app.redact, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+    logs.set_up(config.log, app.redact, colour=colour())
     app.handle_signals()
     return await app.run()

@@ -32,13 +32,15 @@ PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 QUOTA_EXCEEDED = 0x97
 SESSION_TAKEN_OVER = 0x8E
 REFUSED = 0x80  # reason codes from here on mean no (MQTT 5, 2.4)
+_KEEP_ALIVE = 0x8D  # what paho says where a PINGREQ has no answer
+_RETAIN_UNKNOWN, _QOS_UNKNOWN = 0x9A, 0x9B
 _REFUSING = {0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C}  # version, client id, password, not authorized, banned, method
 _CONNECT_S = 10.0
 _log = logging.getLogger("ws2mqtt")
 
 
 class Lost(Transient):
-    """The connection ended. code: the DISCONNECT's reason code, where the broker gave one."""
+    """The connection ended. code: the DISCONNECT's reason code, where the broker gave one; -1: it does not answer."""
 
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
@@ -68,6 +70,9 @@ class Connection:
     maximum_qos: int = 2
     retain_available: bool = True
     acknowledged: Callable[[int, int], None] = lambda packet, code: None
+    answered: bool = False  # CONNACK is here
+    entered: bool = False  # from here on aiomqtt tells how it ended
+    dismissed: bool = False  # the broker itself said DISCONNECT
     _client: aiomqtt.Client = field(default=cast(aiomqtt.Client, None), repr=False)
     _paho: paho.Client = field(default=cast(paho.Client, None), repr=False)
     _wire: Wire | None = None
@@ -108,9 +113,10 @@ class Connection:
         """Whether the broker's Maximum Packet Size allows it."""
         if self.maximum_packet_size is None:
             return True
-        # fixed header at most 5, topic length 2, packet id 2, property length at most 4 (MQTT 5, 2.1 and 3.3)
-        size = len(message.topic.encode()) + len(message.payload) + len(message.properties) + 13
-        return size <= self.maximum_packet_size
+        # topic length 2, packet id 2; before them the fixed header (MQTT 5, 2.1 and 3.3)
+        properties = len(message.properties)
+        size = len(message.topic.encode()) + len(message.payload) + properties + len(variable(properties)) + 4
+        return 1 + len(variable(size)) + size <= self.maximum_packet_size
 
     async def subscribe(self, filters: Sequence[str], retained: bool = False, qos: int = 1) -> None:
         """What is retained comes only where asked for (on 3.1.1 always, marked). Raises Transient."""
@@ -131,7 +137,9 @@ class Connection:
             async for message in self._client.messages:
                 yield _incoming(message)
         except aiomqtt.MqttError as error:
-            raise _lost(error.__cause__ or error) from None
+            cause = error.__cause__ or error
+            reason = cause.rc if isinstance(cause, aiomqtt.MqttCodeError) else None
+            raise _lost(reason, self.dismissed) from None
 
 
 @asynccontextmanager
@@ -140,27 +148,70 @@ async def connect(options: MqttOptions, url: str, client_id: str, will: Message 
 
     Raises Refused (not accepted), Transient (not reached), Lost (ended, from publish, subscribe or messages).
     """
-    try:
-        client, connection, wired = _client(options, url, client_id, will)
-    except (OSError, ValueError) as error:
-        raise Transient(f"the TLS files cannot be used: {error}") from None
-    entering = asyncio.ensure_future(client.__aenter__())
-    try:
-        await asyncio.shield(entering)
-    except asyncio.CancelledError:  # aiomqtt connects in a thread, which cannot be stopped
-        entering.add_done_callback(lambda done: _abandon(client, done))
-        raise
-    except aiomqtt.MqttCodeError as error:
-        client._client._sock_close()
-        raise _refusal(error.rc) from None
-    except (aiomqtt.MqttError, OSError, ValueError) as error:
-        client._client._sock_close()
-        raise Transient(f"{error or type(error).__name__}") from None
-    connection._wire = wired()
+    qos, retain = options.qos, True
+    while True:
+        try:
+            client, connection = await _entered(options, url, client_id, _will(will, options.version, qos, retain))
+            break
+        except aiomqtt.MqttCodeError as error:
+            code = error.rc.value if isinstance(error.rc, ReasonCode) else None
+            if code not in (_RETAIN_UNKNOWN, _QOS_UNKNOWN) or (qos, retain) == (0, False):
+                raise _refusal(error.rc) from None
+            qos, retain = 0, False  # it does not take such a will (MQTT 5, 3.2.2.3.4 and 3.2.2.3.5): a plainer one
+        except (aiomqtt.MqttError, OSError, ValueError) as error:
+            raise Transient(f"{error or type(error).__name__}") from None
     try:
         yield connection
     finally:
         await _leave(client)
+
+
+async def _entered(
+    options: MqttOptions, url: str, client_id: str, will: aiomqtt.Will | None
+) -> tuple[aiomqtt.Client, Connection]:
+    """A connection that was answered with CONNACK."""
+    try:
+        client, connection, wired = _client(options, url, client_id, will)
+    except (OSError, ValueError) as error:
+        raise Transient(f"the password file or the TLS files cannot be used: {error}") from None
+    gone = _gone(client._client, connection)
+    entering = asyncio.ensure_future(client.__aenter__())
+    try:
+        await asyncio.wait((entering, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not entering.done() and not connection.answered:
+            entering.cancel()
+            raise Transient("the broker closed the connection instead of answering CONNECT")
+        await asyncio.wait((entering,))
+        entering.result()
+        if gone.done():
+            raise _lost(gone.result(), connection.dismissed)
+    except asyncio.CancelledError:  # aiomqtt connects in a thread, which cannot be stopped
+        entering.add_done_callback(lambda done: _abandon(client, done))
+        raise
+    except BaseException:
+        client._client._sock_close()
+        raise
+    connection.entered, connection._wire = True, wired()
+    return client, connection
+
+
+def _gone(client: paho.Client, connection: Connection) -> "asyncio.Future[ReasonCode]":
+    """Done with the reason when the connection ends before or right after CONNACK, which aiomqtt does not notice.
+
+    Nor does it pass on whether a reason is the broker's or paho's own.
+    """
+    gone = asyncio.get_running_loop().create_future()
+    above = cast(Callable[..., None], client.on_disconnect)
+
+    def on_disconnect(c: Any, userdata: Any, flags: paho.DisconnectFlags, reason: ReasonCode, *told: Any) -> None:
+        connection.dismissed = flags.is_disconnect_packet_from_server
+        if connection.entered:
+            above(c, userdata, flags, reason, *told)
+        elif not gone.done():
+            gone.set_result(reason)
+
+    client.on_disconnect = on_disconnect
+    return gone
 
 
 def _abandon(client: aiomqtt.Client, entered: "asyncio.Future[aiomqtt.Client]") -> None:
@@ -182,7 +233,7 @@ async def _leave(client: aiomqtt.Client) -> None:
 
 
 def _client(
-    options: MqttOptions, url: str, client_id: str, will: Message | None
+    options: MqttOptions, url: str, client_id: str, will: aiomqtt.Will | None
 ) -> tuple[aiomqtt.Client, Connection, Callable[[], Wire | None]]:
     address = urlsplit(url)
     version = 5 if options.version == "5" else 4
@@ -196,7 +247,7 @@ def _client(
         password=options.password.reveal() if options.password else None,
         identifier=client_id,
         protocol=aiomqtt.ProtocolVersion.V5 if version == 5 else aiomqtt.ProtocolVersion.V311,
-        will=_will(will, version, options.qos) if will is not None else None,
+        will=will,
         transport="websockets" if web else "tcp",
         websocket_path=path if web else None,
         timeout=_CONNECT_S,
@@ -214,9 +265,11 @@ def _client(
     return client, connection, wired or (lambda: None)
 
 
-def _will(will: Message, version: int, qos: int) -> aiomqtt.Will:
-    properties = _properties(will.properties, PacketTypes.WILLMESSAGE) if version == 5 and will.properties else None
-    return aiomqtt.Will(will.topic, will.payload, qos, retain=True, properties=properties)
+def _will(will: Message | None, version: str, qos: int, retain: bool) -> aiomqtt.Will | None:
+    if will is None:
+        return None
+    properties = _properties(will.properties, PacketTypes.WILLMESSAGE) if version == "5" and will.properties else None
+    return aiomqtt.Will(will.topic, will.payload, qos, retain=retain, properties=properties)
 
 
 def _listen_below(client: paho.Client, connection: Connection) -> None:
@@ -224,6 +277,7 @@ def _listen_below(client: paho.Client, connection: Connection) -> None:
     above = cast(Callable[..., None], client.on_connect)
 
     def on_connect(c: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None = None) -> None:
+        connection.answered = True
         if properties is not None:
             connection.receive_maximum = getattr(properties, "ReceiveMaximum", 65_535)
             connection.maximum_packet_size = getattr(properties, "MaximumPacketSize", None)
@@ -266,9 +320,10 @@ def _refusal(reason: ReasonCode | int | None) -> Transient:
     return Refused(f"{text}; check mqtt.username and mqtt.password") if code in _REFUSING else Transient(text)
 
 
-def _lost(cause: BaseException) -> Lost:
-    reason = cause.rc if isinstance(cause, aiomqtt.MqttCodeError) else None
+def _lost(reason: ReasonCode | int | None, dismissed: bool) -> Lost:
     code = reason.value if isinstance(reason, ReasonCode) else None
+    if not dismissed:
+        return Lost("the broker no longer answers", -1) if code == _KEEP_ALIVE else Lost("the connection broke")
     if code == SESSION_TAKEN_OVER:
         return Lost("session taken over: two bridges share this client id; give each its own mqtt.client_id", code)
-    return Lost(f"the connection to the broker ended: {cause}", code)
+    return Lost(f"the broker ended the connection: {reason} (code {code})", code)

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"ws2mqtt: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
-        return FAILED
+        return OK if args.act is _simulate else FAILED  # Ctrl-C is how a simulator ends
     except BrokenPipeError:  # `ws2mqtt watch | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -139,8 +139,8 @@ def _mqtt_of(url: str) -> MqttOptions:
 
 
 def _healthcheck(args: argparse.Namespace) -> int:
-    from urllib.error import URLError
-    from urllib.request import urlopen
+    from http.client import HTTPException
+    from urllib.request import ProxyHandler, build_opener
 
     listen = _load(args).http.listen
     if listen is None:
@@ -148,11 +148,12 @@ def _healthcheck(args: argparse.Namespace) -> int:
         return FAILED
     host, _, port = listen.rpartition(":")
     host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]", "": "127.0.0.1"}.get(host, host)
+    direct = build_opener(ProxyHandler({}))  # a proxy of the environment does not lead back to this machine
     try:
-        with urlopen(f"http://{host}:{port}/livez", timeout=5) as answer:
+        with direct.open(f"http://{host}:{port}/livez", timeout=5) as answer:
             return OK if answer.status == 200 else FAILED
-    except (URLError, OSError) as error:
-        print(f"not live: {error}", file=sys.stderr)
+    except (OSError, HTTPException) as error:
+        print(f"not live: {error or type(error).__name__}", file=sys.stderr)
         return FAILED
 
 

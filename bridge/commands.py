@@ -146,8 +146,8 @@ class Commands:
         self._open[one.key] = one
         try:
             wrong = self._route(one, message.response_topic)
-            fields = _object(message.payload)
-            one.id = _identity(fields)  # first of all: every answer carries it
+            fields = fields_of(message.payload)
+            one.id = identity(fields)  # first of all: every answer carries it
             if wrong is not None:
                 raise wrong
             if self._check(one, message, fields):
@@ -213,6 +213,7 @@ class Commands:
         one.deadline = one.arrived + timeout
         one.send_by = one.deadline if message.expiry is None else min(one.deadline, one.arrived + message.expiry)
         one.body = _converted(own, spec.body)
+        spec.check(one.body)
         if common.idempotency_key is not UNSET and not self._first(one, message.topic, common.idempotency_key, own):
             return False
         if one.name not in self._local and (why := self._ready()) is not None:
@@ -324,8 +325,8 @@ class Commands:
         else:
             self.respond(Response(one.key, "succeeded", 200, data=data))
         finally:  # after a bug, too, its sender gets an answer
-            error = CommandError("internal", "an internal error, see the log")
-            self.respond(Response(one.key, "unknown", 408, error=error))
+            bug = CommandError("internal", "an internal error, see the log")
+            self.respond(Response(one.key, "unknown", 408, error=bug))
 
     def _expire(self, one: _Open) -> None:
         error = CommandError("expired", "its time ran out before it could be sent; it was not carried out")
@@ -349,7 +350,8 @@ class Commands:
                 del self._once[one.once.place]
 
 
-def _identity(fields: dict[str, Any]) -> str | int | None:
+def identity(fields: dict[str, Any]) -> str | int | None:
+    """The sender's id, where it is one."""
     value = fields.get("id")
     return value if isinstance(value, str | int) and not isinstance(value, bool) else None
 
@@ -365,7 +367,8 @@ def _number(text: str) -> int | float:
 _decoder = msgspec.json.Decoder(float_hook=_number)
 
 
-def _object(payload: bytes) -> dict[str, Any]:
+def fields_of(payload: bytes) -> dict[str, Any]:
+    """A command's payload; nothing is `{}`. Raises BadCommand."""
     if len(payload) > MAX_PAYLOAD:
         raise BadCommand(f"the payload has {len(payload)} bytes; at most {MAX_PAYLOAD} are taken", kind="too_large")
     if not payload:

@@ -139,8 +139,8 @@ class Crossing:
                 for call in self._calls:
                     call.cancel()
         finally:
-            await self._caller.close()
             self._group = None
+            await self._caller.close()
             self._lines.clear()
             self._meter.websocket_connected = False
             if self._timer is not None:
@@ -182,6 +182,9 @@ class Crossing:
         """Ends the talk, or begins it again."""
         if paused is not self._paused:
             self._paused = paused
+            if paused:  # from now on nothing is taken, though the talk still has to end
+                self._set("disabled", None)
+                self._tell()
             self._changed.set()
 
     def ready(self) -> bool:
@@ -424,9 +427,12 @@ async def supervise(
 ) -> None:
     """Keeps one part running: a bug in it is logged with its traceback and costs a restart of that part alone."""
     while True:
+        began = instant().mono
         try:
             return await run()
         except Exception:  # the one broad except of the program
+            if instant().mono - began > backoff.longest:
+                backoff.success()
             delay = backoff.after_failure()
             log.exception("internal error; restarting", extra={"retry_s": round(delay, 1)})
             failed(delay)

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from bridge.app import App
 from bridge.backends.resiot.options import ResiotOptions
+from bridge.broker import PORTS
 from bridge.config import Config
 from bridge.demo_broker import DemoBroker
 from bridge.options import BackendOptions, HttpOptions, LogOptions, MqttOptions, Secret
@@ -88,15 +90,17 @@ async def _view(app: App, mqtt: MqttOptions, seconds: float | None) -> int:
 
 
 def _header(app: App, mqtt: MqttOptions) -> list[str]:
-    address = mqtt.url[0].partition("://")[2]
-    host, _, port = address.partition(":")
+    """What to try: lines that can be copied as they are (but for a password, which is not shown)."""
+    address, base = urlsplit(mqtt.url[0]), mqtt.base_topic
+    host, port = address.hostname or "127.0.0.1", address.port or PORTS[address.scheme]
     where = f"-h {host} " if host not in ("127.0.0.1", "localhost") else ""
-    base = mqtt.base_topic
     named = "" if base == "ws2mqtt" else f" --base-topic {base}"
     platforms = ", ".join(f"{one.__struct_config__.tag} as {name!r}" for name, one in app.config.backends.items())
+    lines = [f"ws2mqtt demo: simulated {platforms} → {mqtt.url[0]}"]
+    if address.scheme == "mqtt":  # -V 5: the demo's own broker cuts 3.1.1 clients off when properties come
+        lines.append(f"Try in another terminal:  mosquitto_sub -V 5 {where}-p {port} -v -t '{base}/#'")
     return [
-        f"ws2mqtt demo: simulated {platforms} → {mqtt.url[0]}",
-        f"Try in another terminal:  mosquitto_sub {where}-p {port or 1883} -v -t '{base}/#'",
+        *lines,
         f"  or a command:  ws2mqtt send --mqtt-url {mqtt.url[0]}{named} {base}/lora/application/70b3d57ed0001122"
         '/device/a81758fffe0a0b0c/command/downlink \'{"f_port":2,"text":"hi"}\'',
         "Ctrl-C ends it.",

@@ -69,6 +69,9 @@ class Outbox:
             self.ledger.dropped["topic_too_long"] += 1
             return
         self.expire(now)
+        if message.size > self.options.max_bytes:  # it would push out all others, and then go itself
+            self.ledger.dropped["outbox_full"] += 1
+            return
         self._entries[self._end] = Entry(self._end, message, now)
         self._end += 1
         self.bytes += message.size
@@ -123,10 +126,10 @@ class Outbox:
             self._drop(position, "shutdown")
 
     def _oldest_unsent(self) -> int:
-        for position in range(self._unsent, self._end):
-            if position in self._entries:
-                return position
-        return self._head
+        """Steps over what is gone, so that a full outbox is not searched anew for every event."""
+        while self._unsent < self._end and self._unsent not in self._entries:
+            self._unsent += 1
+        return self._unsent if self._unsent < self._end else self._head
 
     def _drop(self, position: int, reason: DropReason) -> None:
         if self._take(position) is not None:

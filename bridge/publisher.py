@@ -24,12 +24,14 @@ from bridge.links.backoff import Backoff
 from bridge.model import Message
 from bridge.options import MqttOptions
 from bridge.outbox import Outbox
+from bridge.topics import too_long
 from bridge.watch.metrics import MqttMeter
 
 WINDOW = 2_000  # unacknowledged publishes at most; the broker's Receive Maximum may say less
 _QUOTA_PAUSE_S = (0.2, 5.0)
 _TAKEN_OVER_S = 30.0
 _YOUNG_S, _YOUNG_DEATHS = 3.0, 3
+_WHY_S = 0.1
 
 Kind = Literal["event", "state", "response", "once"]
 
@@ -122,6 +124,8 @@ class Publisher:
     # What others hand in: at once, never waiting.
 
     def state(self, message: Message) -> None:
+        if too_long(message.topic):  # its events are counted as topic_too_long
+            return
         self.states.put(message)
         self.wake()
 
@@ -168,6 +172,20 @@ class Publisher:
 
     async def run(self) -> None:
         """Connects, publishes and comes back until cancelled."""
+        aging = asyncio.ensure_future(self._age())
+        try:
+            await self._come_back()
+        finally:
+            aging.cancel()
+
+    async def _age(self) -> None:
+        """Once a second, connected or not: the age of what waits."""
+        while self._outbox is not None:
+            self._outbox.expire(instant())
+            self._idle.set()
+            await asyncio.sleep(1.0)
+
+    async def _come_back(self) -> None:
         backoff = Backoff(self.options.reconnect)
         urls, index = self.options.url, 0
         if self._after is not None:
@@ -219,10 +237,10 @@ class Publisher:
             self._meter.connects["ok"] += 1
             connection.acknowledged = self._acknowledged
             self._lost = asyncio.get_running_loop().create_future()
-            tasks = [asyncio.ensure_future(self._listen(connection)), asyncio.ensure_future(self._tick())]
+            listening = asyncio.ensure_future(self._listen(connection))
+            tasks = [listening, asyncio.ensure_future(self._tick())]
             try:
-                if self._filters:
-                    await connection.subscribe(self._filters)
+                await self._subscribe(connection, listening)
                 self._attach(connection)
                 backoff.success()
                 await asyncio.wait((*tasks, self._lost), return_when=asyncio.FIRST_COMPLETED)
@@ -234,6 +252,21 @@ class Publisher:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _subscribe(self, connection: Connection, listening: "asyncio.Future[None]") -> None:
+        """Where the connection ends meanwhile, it is the listening that knows why."""
+        if not self._filters:
+            return
+        asking = asyncio.ensure_future(connection.subscribe(self._filters))
+        try:
+            await asyncio.wait((asking, listening), return_when=asyncio.FIRST_COMPLETED)
+            if not asking.done() or isinstance(asking.exception(), Lost):
+                await asyncio.wait((listening,), timeout=_WHY_S)
+                if listening.done():
+                    listening.result()
+            await asking
+        finally:
+            asking.cancel()
 
     def _attach(self, connection: Connection) -> None:
         self._connection = connection
@@ -270,14 +303,19 @@ class Publisher:
             self._incoming(message)
 
     async def _tick(self) -> None:
-        """Once a second: the PUBACK deadline, the age of what waits, whether a take-over is history."""
+        """Once a second: the PUBACK deadline, and whether a take-over is history.
+
+        PUBACKs come in order (MQTT 5, 4.6): the deadline of each begins when it is the next one, so that a slow broker
+        may take its time.
+        """
+        head, since = None, 0.0
         while True:
             await asyncio.sleep(1.0)
             now = instant()
-            if self._outbox is not None:
-                self._outbox.expire(now)
             oldest = next(iter(self._flying.values()), None)
-            if oldest is not None and oldest.sent + self.options.keepalive < now.mono:
+            if oldest is not head:
+                head, since = oldest, now.mono
+            elif oldest is not None and since + self.options.keepalive < now.mono:
                 raise Lost(f"no PUBACK within {self.options.keepalive:g} s", -1)
             if self._taken_over and now.mono > self._calm_at:
                 self._taken_over = False

@@ -6,50 +6,86 @@ import difflib
 import secrets
 import sys
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from bridge.broker import Connection, Incoming, connect
-from bridge.commands import MAX_PAYLOAD
-from bridge.errors import BridgeError
+from bridge.broker import REFUSED, Connection, Incoming, connect
+from bridge.commands import fields_of, identity
+from bridge.errors import BadCommand, BridgeError, Refused, Transient
 from bridge.model import Message
 from bridge.options import MqttOptions
 from bridge.payloads import JSON_PROPERTIES
 from bridge.topics import matches
 
 OK, FAILED, USAGE = 0, 1, 2
+NO_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1
+_Messages: TypeAlias = "asyncio.Queue[Incoming | BridgeError]"
 _INFO_S = 1.0
 
 
 async def send(options: MqttOptions, topic: str, text: str, *, timeout: float, json_lines: bool) -> int:
-    """The exit code: 0 succeeded, 1 not, 2 for usage."""
-    fields = _fields(text)
-    levels = topic.split("/")
-    if fields is None or "+" in topic or "#" in topic:
-        return _usage("the body is not a JSON object: write '{…}'" if fields is None else "the topic has wildcards")
+    """The exit code: 0 succeeded, 1 not, 2 for usage. Raises BridgeError."""
+    try:
+        fields = fields_of(text.encode("utf-8", "surrogateescape"))
+        topic.encode()
+    except (BadCommand, UnicodeEncodeError) as bad:
+        return _usage(str(bad))
+    if identity(fields | {"id": fields.get("id", "")}) is None:
+        return _usage("id: write a text or a whole number")
+    if set("+#\0") & set(topic):
+        return _usage("the topic has wildcards")
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(
-            connect(options, options.url[0], f"ws2mqtt-send-{secrets.token_hex(4)}", None)
-        )
-        messages: asyncio.Queue[Incoming | BridgeError] = asyncio.Queue()
+        connection = await _connected(stack, options)
+        messages: _Messages = asyncio.Queue()
         listening = asyncio.create_task(_listen(connection, messages))
         stack.push_async_callback(_end, listening)
         info = await _info(connection, messages, options.base_topic)
         known = _known(info, options.base_topic)
-        if len(levels) < 2 or levels[-2] != "command":
+        if topic.split("/")[1:][-2:-1] != ["command"]:
             return _usage(f"{topic} is not a command topic{_meant(topic, known)}")
-        answers = "/".join((*levels[:-2], "response", levels[-1]))
-        await connection.subscribe([answers])
-        identity = fields.setdefault("id", f"send-{secrets.token_hex(6)}")
-        connection.publish(Message(topic, msgspec.json.encode(fields), JSON_PROPERTIES), 1)
-        try:
-            async with asyncio.timeout(timeout):
-                return await _final(messages, answers, identity, json_lines)
-        except TimeoutError:
-            hint = "" if info else f": no bridge has announced itself below {options.base_topic}/"
-            print(f"no final response within {timeout:g} s{hint or _meant(topic, known)}", file=sys.stderr)
-            return FAILED
+        hint = _meant(topic, known) if info else f"; no bridge has announced itself below {options.base_topic}/"
+        return await _ask(connection, messages, topic, fields, _How(timeout, json_lines, hint))
+
+
+class _How(NamedTuple):
+    timeout: float
+    json_lines: bool
+    hint: str  # what may be wrong where nobody answers
+
+
+async def _ask(connection: Connection, messages: _Messages, topic: str, fields: dict[str, Any], how: _How) -> int:
+    """Publishes the command and shows what is answered."""
+    before, _, name = topic.rpartition("/command/")
+    answers = f"{before}/response/{name}"
+    await connection.subscribe([answers])
+    mine = fields.setdefault("id", f"send-{secrets.token_hex(6)}")
+
+    def acknowledged(packet: int, code: int) -> None:
+        if code == NO_SUBSCRIBERS:
+            messages.put_nowait(Refused(f"nobody is subscribed to {topic}{how.hint}"))
+        elif code >= REFUSED:
+            messages.put_nowait(
+                Refused(f"the broker does not take what is published to {topic}: check its access rules")
+            )
+
+    connection.acknowledged = acknowledged
+    connection.publish(Message(topic, msgspec.json.encode(fields), JSON_PROPERTIES), 1)
+    try:
+        async with asyncio.timeout(how.timeout):
+            return await _final(messages, answers, mine, how.json_lines)
+    except TimeoutError:
+        print(f"no final response within {how.timeout:g} s{how.hint}", file=sys.stderr)
+        return FAILED
+
+
+async def _connected(stack: AsyncExitStack, options: MqttOptions) -> Connection:
+    """To the first broker of the list that takes us. Raises Transient: why the last one did not."""
+    name = f"ws2mqtt-send-{secrets.token_hex(4)}"
+    for url in options.url[:-1]:
+        with contextlib.suppress(Transient):
+            return await stack.enter_async_context(connect(options, url, name, None))
+    return await stack.enter_async_context(connect(options, options.url[-1], name, None))
 
 
 def _fields(text: str) -> dict[str, Any] | None:
@@ -65,7 +101,7 @@ def _usage(text: str) -> int:
     return USAGE
 
 
-async def _listen(connection: Connection, messages: "asyncio.Queue[Incoming | BridgeError]") -> None:
+async def _listen(connection: Connection, messages: _Messages) -> None:
     try:
         async for message in connection.messages():
             messages.put_nowait(message)
@@ -78,22 +114,20 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _next(messages: "asyncio.Queue[Incoming | BridgeError]") -> Incoming:
+async def _next(messages: _Messages) -> Incoming:
     message = await messages.get()
     if isinstance(message, BridgeError):
         raise message
     return message
 
 
-async def _final(
-    messages: "asyncio.Queue[Incoming | BridgeError]", answers: str, identity: object, json_lines: bool
-) -> int:
+async def _final(messages: _Messages, answers: str, mine: object, json_lines: bool) -> int:
     while True:
         message = await _next(messages)
         if message.topic != answers or message.retain:
             continue
         response = _fields(message.payload.decode("utf-8", "replace"))
-        if response is None or response.get("id") != identity:
+        if response is None or response.get("id") != mine:
             continue
         print(msgspec.json.encode(response).decode() if json_lines else _readable(response), flush=True)
         if response.get("final"):
@@ -114,7 +148,7 @@ def _readable(response: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
-async def _info(connection: Connection, messages: "asyncio.Queue[Incoming | BridgeError]", base: str) -> dict[str, Any]:
+async def _info(connection: Connection, messages: _Messages, base: str) -> dict[str, Any]:
     """`bridge/info`, which is retained; nothing where no bridge is there."""
     await connection.subscribe([f"{base}/bridge/info"], retained=True)
     with contextlib.suppress(TimeoutError):
@@ -137,7 +171,10 @@ def _known(info: dict[str, Any], base: str) -> list[str]:
 
 
 def _meant(topic: str, known: list[str]) -> str:
+    """What the sender may have meant; nothing where the topic is one of those there are."""
+    if any(matches(one, topic) for one in known):
+        return ""
     close = difflib.get_close_matches(topic, known, 1, 0.5)
-    if close and close[0] != topic:
+    if close:
         return f"; did you mean {close[0]}?"
     return f"; there are {', '.join(known)}" if known else ""

@@ -1,9 +1,10 @@
 """One backend as the process holds it: what lasts (outbox, ledger, counts) and what a reload may replace (the rest)."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
@@ -66,13 +67,18 @@ class Unit:
     publisher: Publisher
     commands: Commands
     log: logging.LoggerAdapter[logging.Logger]
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    goodbye: Message  # to a broker that is left for another
+    talk: asyncio.Task[None] | None = None
+    publishing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        reconnect = self.options.reconnect
-        talk = supervise(self.crossing.run, self.crossing.failed, Backoff(reconnect), self.log)
-        publish = supervise(self.publisher.run, self.publisher.failed, Backoff(reconnect), self.log)
-        self.tasks = [asyncio.create_task(talk), asyncio.create_task(publish)]
+        talk = supervise(self.crossing.run, self.crossing.failed, Backoff(self.options.reconnect), self.log)
+        self.talk = asyncio.create_task(talk)
+        self._publish()
+
+    def _publish(self) -> None:
+        run = supervise(self.publisher.run, self.publisher.failed, Backoff(self.options.reconnect), self.log)
+        self.publishing = asyncio.create_task(run)
 
     async def stop_intake(self) -> None:
         """No more events; every command answered."""
@@ -80,11 +86,27 @@ class Unit:
         await self.crossing.stop()
         self.commands.abandon("ws2mqtt stopped before it was answered")
 
+    async def leave_broker(self, seconds: float) -> None:
+        """Ends the MQTT connection; the talk with the platform goes on, and what it says waits for join_broker()."""
+        self.publisher.state(self.goodbye)
+        await self.spoken(seconds)
+        await _cancelled(self.publishing)
+
+    def join_broker(self, mqtt: MqttOptions) -> None:
+        """Another broker, or another way to it."""
+        self.publisher.options, self.publisher.client_id = mqtt, f"{mqtt.client_id}-{self.name}"
+        self.crossing.warn(None)  # tells its state again; a trouble was the old connection's
+        self._publish()
+
+    async def spoken(self, seconds: float, events: bool = False) -> None:
+        """Waits so long for states and responses (and events) to be with the broker; not at all without one."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds if self.publisher.connected else 0):
+                await (self.publisher.drained() if events else self.publisher.spoken())
+
     async def end(self) -> None:
         """Ends both sides; the MQTT connection says goodbye, so that no will is published."""
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await _cancelled(self.talk, self.publishing)
         self.lasting.seen = self.crossing.seen
 
     def picture(self) -> dict[str, object]:
@@ -104,6 +126,13 @@ class Unit:
         return not (self.options.required and self.options.enabled) or self.crossing.ready()
 
 
+async def _cancelled(*tasks: asyncio.Task[None] | None) -> None:
+    running = [task for task in tasks if task is not None]
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
 def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> Unit:
     """A backend, built but not started. The three rooms know each other by what they call: hence the lambdas."""
     word = options.__struct_config__.tag
@@ -118,12 +147,15 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         payload=mqtt.payload,
         envelope=mqtt.envelope,
     )
-    will = BackendState("offline", None, error="bridge gone")
+
+    def gone(error: str) -> Message:
+        state = BackendState("offline", None, error=error)
+        return Message(f"{writer.prefix}/state", msgspec.json.encode(state), JSON_PROPERTIES)
 
     publisher = Publisher(
         mqtt,
         client_id=f"{mqtt.client_id}-{name}",
-        will=lambda: Message(f"{writer.prefix}/state", msgspec.json.encode(will), JSON_PROPERTIES),
+        will=lambda: gone("bridge gone"),
         filters=filters(writer.prefix),
         incoming=lambda message: commands.arrived(message),
         meter=meter.mqtt,
@@ -149,7 +181,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
     commands = Commands(
         base=mqtt.base_topic,
         prefix=writer.prefix,
-        session=f"{house.session}-{name}"[:24],
+        session=house.session,
         specs=(*platform.commands, *COMMON),
         local={
             "reconnect": lambda _: crossing.reconnect(),
@@ -163,7 +195,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         ready=lambda: None if crossing.ready() else crossing.status.state,
         order=crossing.ordered,
     )
-    return Unit(name, word, options, lasting, crossing, publisher, commands, log)
+    return Unit(name, word, options, lasting, crossing, publisher, commands, log, gone("reloading"))
 
 
 def health(units: dict[str, Unit], session: str) -> dict[str, object]:

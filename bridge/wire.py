@@ -94,10 +94,12 @@ class Wire:
 
     def _flush(self) -> None:
         self._scheduled = False
+        if self._closed:
+            return
         if self._blocked:
             self._blocked = False
             self._loop.remove_writer(self._socket.fileno())
-        while self._out and not self._closed:
+        while self._out:
             try:
                 sent = self._socket.send(bytes(self._out[:_CHUNK]))
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
@@ -142,12 +144,10 @@ class Wire:
             self._take_acks()
             data, at = self._in, self._at
             for end in range(at + 2, min(at + 6, len(data) + 1)):
-                if data[end - 1] & 128:
+                if data[end - 1] & 128 and end < at + 5:
                     continue
-                if data[at] == _PUBACK and len(data) < at + 4:
-                    break  # whose it is stands behind the head
-                if data[at] == _PUBACK and int.from_bytes(data[at + 2 : at + 4], "big") >= FIRST_ID:
-                    break  # ours, not complete yet
+                if data[at] == _PUBACK and data[end - 1] < 128 and not _is_pahos(data, end):
+                    break
                 self._left = end - at + _length(data[at + 1 : end])
                 return True
             self._partial = len(data) > at
@@ -157,21 +157,33 @@ class Wire:
     def _take_acks(self) -> None:
         data, at, end = self._in, self._at, len(self._in)
         taken: list[tuple[int, int]] = []
-        while end - at >= 4 and data[at] == _PUBACK and data[at + 1] < 128:
-            length, packet = data[at + 1], data[at + 2] << 8 | data[at + 3]
-            if packet < FIRST_ID or end - at < 2 + length:
+        while end - at >= 4 and data[at] == _PUBACK:
+            length, body = data[at + 1], at + 2
+            if length > 127:  # a long Reason String (MQTT 5, 3.4.2.2.2)
+                body = next((at + more for more in (3, 4, 5) if at + more <= end and data[at + more - 1] < 128), 0)
+                if not body:
+                    break
+                length = _length(data[at + 1 : body])
+            if end - body < max(length, 2) or (packet := data[body] << 8 | data[body + 1]) < FIRST_ID:
                 break
-            taken.append((packet, data[at + 4] if length > 2 else 0))
-            at += 2 + length
+            taken.append((packet, data[body + 2] if length > 2 else 0))
+            at = body + length
         self._at = at
         for packet, code in taken:
             self._acknowledged(packet, code)
 
     def close(self) -> None:
+        """What is left goes if the socket takes it: paho closes right behind its DISCONNECT."""
+        self._flush()
         self._closed = True
         if self._blocked:
             self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
+
+
+def _is_pahos(data: bytes, body: int) -> bool:
+    """Whether this PUBACK is; if not, it is ours and not complete yet, or that cannot be told yet."""
+    return len(data) >= body + 2 and int.from_bytes(data[body : body + 2], "big") < FIRST_ID
 
 
 def _length(encoded: bytes) -> int:

@@ -226,8 +226,11 @@ class Twin(RuleBasedStateMachine):
         self.grow_old()
         new = str(self.received)
         self.received += 1
-        self.waits.append((new, size, self.now))
         self.box.append(message(new, size), kind, Instant(self.now, self.now))
+        if size > self.LIMIT:
+            self.lost["outbox_full"] += 1
+            return
+        self.waits.append((new, size, self.now))
         while sum(size for _, size, _ in self.waits) > self.LIMIT:
             unsent = [one for one, _, _ in self.waits if one not in self.flying]
             self.drop(unsent[0] if unsent else self.waits[0][0], "outbox_full")

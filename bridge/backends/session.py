@@ -8,7 +8,7 @@ The crossing tells a session what happened (past participles) and carries out wh
 4. Secrets pass through it unseen (options.Secret): the doors reveal them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct
@@ -124,12 +124,14 @@ class Session(Protocol):
 class CommandSpec(Struct, frozen=True):
     """One command of a platform: its name, the Struct its fields are checked against, where it lives.
 
-    subject: "" for the backend itself, else a pattern over topic levels such as "application/+/device/+".
+    subject: "" for the backend itself, else a pattern over topic levels such as "application/+/device/+" ·
+    check: what holds between the fields; raises BadCommand.
     """
 
     name: str
     body: type[Struct]
     subject: str = ""
+    check: Callable[[Any], object] = lambda body: None
 
 
 class MakeSession(Protocol):

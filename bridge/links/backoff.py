@@ -20,6 +20,11 @@ class Backoff:
         """Tries since the last success."""
         return self._tries + self._refusals
 
+    @property
+    def longest(self) -> float:
+        """Seconds that after_failure() gives at most of its own accord."""
+        return self._options.max
+
     def success(self) -> None:
         self._tries = self._refusals = 0
 

@@ -18,6 +18,7 @@ import websockets.asyncio.client as client
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
+    InvalidProxy,
     InvalidProxyStatus,
     InvalidStatus,
     InvalidURI,
@@ -33,7 +34,8 @@ from bridge.model import Instant
 from bridge.options import BackendOptions, Secret
 
 _OPEN_S = 15.0
-_CLOSE_S = 2.0
+_CLOSE_S = 10.0
+_SILENT_S = 2.0  # in closing: the other side is gone
 _HARD_LIMIT = 4  # times max_frame: what is larger is not even read, the connection ends with 1009
 
 Kind = Literal["refused", "failed", "closed", "ping", "idle", "too_large", "asked"]
@@ -114,7 +116,7 @@ class Link:
 
     async def close(self) -> None:
         """Says goodbye; what has arrived can still be read."""
-        await self._socket.close()
+        await _closed(self._socket)
 
 
 @asynccontextmanager
@@ -129,6 +131,12 @@ async def open_link(dial: Dial, options: BackendOptions) -> AsyncIterator[Link]:
         socket = await connecting
     except InvalidStatus as error:
         raise _answered(error.response.status_code, error.response.headers) from None
+    except InvalidProxy:
+        raise Gone(
+            "failed", "the proxy is not one: write http://host:port, with user:password@ where it asks"
+        ) from None
+    except ImportError:
+        raise Gone("failed", "a SOCKS proxy needs the package python-socks, which is not installed") from None
     except InvalidProxyStatus as error:
         raise Gone("failed", f"the proxy answered {error.response.status_code}") from None
     except (OSError, TimeoutError, InvalidHandshake, ProxyError, EOFError, ValueError) as error:
@@ -140,11 +148,11 @@ async def open_link(dial: Dial, options: BackendOptions) -> AsyncIterator[Link]:
 
 
 async def _closed(socket: client.ClientConnection) -> None:
-    try:
-        async with asyncio.timeout(_CLOSE_S):
-            await socket.close()
-    except TimeoutError:
-        socket.transport.abort()
+    """Until the other side has closed, too: what it still says before that is read, however much; silence ends it."""
+    closing = asyncio.ensure_future(socket.close())
+    while not (await asyncio.wait((closing,), timeout=_SILENT_S / 8))[0]:
+        if isinstance(socket, _Alive) and time.monotonic() - socket.heard > _SILENT_S:
+            socket.transport.abort()
 
 
 def _prepared(dial: Dial, options: BackendOptions) -> _Connect:

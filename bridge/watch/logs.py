@@ -7,9 +7,9 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TextIO
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from bridge.options import LogOptions, Secret
 from bridge.times import rfc3339
@@ -17,6 +17,7 @@ from bridge.times import rfc3339
 Level = Literal["debug", "info", "warning", "error"]
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 _SHORTEST = 4  # a secret of fewer characters would take words out of every line
+_SHORTEST_PART = 6  # of an address
 
 
 class Redactor:
@@ -48,13 +49,13 @@ class Redactor:
 
 
 def _parts(text: str) -> Iterable[str]:
-    """A secret, and where it is a URL the parts of it that are secret on their own."""
+    """A secret, and where it is a URL the parts of it that are secret on their own, as written and decoded."""
     if "://" not in text:
         return [text] if len(text) >= _SHORTEST else []
     address = urlsplit(text)
-    values = [value for _, value in parse_qsl(address.query)]
-    parts = [text, address.query, *values, address.password or ""]
-    return [part for part in parts if len(part) >= 6]
+    values = [pair.partition("=")[2] for pair in address.query.split("&")]
+    parts = [part for one in (address.password or "", *values) for part in (one, unquote(one), unquote_plus(one))]
+    return [part for part in (text, address.query, *parts) if len(part) >= _SHORTEST_PART]
 
 
 class _Text(logging.Formatter):
@@ -65,7 +66,9 @@ class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         extra = _extra(record)
         backend = extra.pop("backend", None)
-        words = " ".join(f"{key}={_plain(value)}" for key, value in extra.items() if value is not None)
+        words = " ".join(
+            f"{key}={_plain(str(_clean(value, self._redact)))}" for key, value in extra.items() if value is not None
+        )
         moment = rfc3339(record.created)[11:23]
         level = record.levelname.lower()
         if self._colour:
@@ -88,7 +91,16 @@ class _Json(logging.Formatter):
         }
         if trace := _trace(record):
             line["traceback"] = trace.strip()
-        return self._redact(json.dumps(line, default=str, ensure_ascii=False))
+        return json.dumps(_clean(line, self._redact), ensure_ascii=False)
+
+
+def _clean(value: object, redact: Callable[[str], str]) -> object:
+    """Without secrets, before it is written as JSON or by repr(), which would write some of them in another way."""
+    if isinstance(value, Mapping):
+        return {str(key): _clean(one, redact) for key, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean(one, redact) for one in value]
+    return value if value is None or isinstance(value, bool | int | float) else redact(str(value))
 
 
 _COLOURS = {logging.WARNING: "33", logging.ERROR: "31", logging.DEBUG: "2"}
@@ -98,8 +110,7 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in record.__dict__.items() if key not in _OWN}
 
 
-def _plain(value: object) -> str:
-    text = str(value)
+def _plain(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if " " in text or not text.isprintable() or not text else text
 
 

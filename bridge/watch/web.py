@@ -37,6 +37,8 @@ async def serve(listen: str, routes: Mapping[str, Callable[[], Reply]]) -> Async
                 await _converse(reader, writer, routes)
         except (OSError, TimeoutError, h11.RemoteProtocolError, h11.LocalProtocolError):
             pass
+        except asyncio.CancelledError:
+            pass  # by the end of the server alone; asyncio would log it as an error
         finally:
             clients.discard(task)
             writer.close()
@@ -92,6 +94,8 @@ def _reply(request: h11.Request, routes: Mapping[str, Callable[[], Reply]]) -> R
 async def _answer(connection: h11.Connection, writer: asyncio.StreamWriter, request: h11.Request, reply: Reply) -> None:
     status, kind, body = reply
     headers = [("Content-Type", kind), ("Content-Length", str(len(body))), *_SECURITY]
+    if status == 405:
+        headers.append(("Allow", "GET, HEAD"))
     writer.write(connection.send(h11.Response(status_code=status, headers=headers)) or b"")
     if request.method != b"HEAD":
         writer.write(connection.send(h11.Data(data=body)) or b"")

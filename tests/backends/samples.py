@@ -13,7 +13,7 @@ from bridge.options import BackendOptions, Duration, Secret
 
 
 class SampleCommand(Struct, frozen=True):
-    """A command as its sender writes it, where it goes, and whether the session is to refuse it by itself."""
+    """A command as its sender writes it, well or badly, and where it goes."""
 
     name: str
     subject: str
@@ -111,7 +111,7 @@ SAMPLES: dict[str, Samples] = {
             ),
             SampleCommand("downlink", _RESIOT_DEVICE, {"f_port": 10}),
             SampleCommand("downlink", _RESIOT_DEVICE, {"f_port": 10, "payload": "?"}),
-            SampleCommand("downlink", "application/%/device/a%2Fb%25", {"f_port": 10, "payload_hex": "0"}),
+            SampleCommand("downlink", "application/%/device/a%2Fb%25", {"f_port": 10, "payload_hex": "00"}),
         ),
         outlive=frozenset({"downlink"}),
     ),

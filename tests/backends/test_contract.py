@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -37,7 +38,7 @@ SETTINGS = settings(
     deadline=None,
     derandomize=False,
     print_blob=True,
-    max_examples=100,
+    max_examples=150,
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
@@ -232,8 +233,9 @@ class Talk:
         self.open[command.key] = command
         self.carry(self.session.ordered(command, self.now))
 
-    def receive(self, link: str, frame: bytes) -> None:
-        key = next(reversed(self.open), "none")
+    def receive(self, link: str, frame: bytes, which: int = -1) -> None:
+        """`{key}` in the frame becomes the key of an open command, of the last one if not told otherwise."""
+        key = [*self.open, "none"][which % len(self.open) if self.open else -1]
         self.carry(self.session.received(link, frame.replace(b"{key}", key.encode()), self.now))
 
     def carry(self, step: Step) -> None:
@@ -244,6 +246,17 @@ class Talk:
         assert step.wake is None or (isinstance(step.wake, float | int) and math.isfinite(step.wake))
         assert step.remember is None or isinstance(step.remember, bytes)
         self.wake = step.wake
+
+    def follow_wakes(self, until: float) -> None:
+        """Time passes up to a moment, and the session is woken whenever it asks for it."""
+        at_once = 0
+        while self.wake is not None and self.wake <= until:
+            if self.wake > self.now.mono:
+                self.later(self.wake - self.now.mono)
+                at_once = 0
+            at_once += 1
+            assert at_once < 50, "a wake in the past, again and again"
+            self.carry(self.session.woken(Instant(max(self.now.mono, self.wake), self.now.unix)))
 
     # What is heard.
 
@@ -332,11 +345,14 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.talk = Talk(self.word)
 
-    @initialize(memory=MEMORY, seen=SEEN)
-    def started(self, memory: bytes | None, seen: Instant | None) -> None:
+    @initialize(memory=MEMORY, seen=SEEN, reached=st.sampled_from((True, True, False)))
+    def started(self, memory: bytes | None, seen: Instant | None, reached: bool) -> None:
         talk = self.talk
         talk.carry(talk.session.started(memory, seen, talk.now))
         assert talk.links or talk.calls, "a session that begins with nothing"
+        for link in list(talk.links) if reached else ():
+            talk.links[link] = True
+            talk.carry(talk.session.opened(link, talk.now))
 
     @precondition(lambda self: not all(self.talk.links.values()))
     @rule(data=st.data())
@@ -356,9 +372,28 @@ class Machine(RuleBasedStateMachine):
             if talk.links.get(link):
                 talk.receive(link, frame)
 
+    @precondition(lambda self: any(self.talk.links.values()))
+    @rule(data=st.data())
+    def received_well_formed(self, data: st.DataObject) -> None:
+        talk = self.talk
+        link = data.draw(st.sampled_from(sorted(name for name, is_open in talk.links.items() if is_open)))
+        talk.receive(link, data.draw(st.sampled_from(talk.samples.frames)).encode())
+
+    @precondition(lambda self: self.talk.open and any(self.talk.links.values()))
+    @rule(data=st.data())
+    def received_about_a_command(self, data: st.DataObject) -> None:
+        talk = self.talk
+        about = [frame for frame in talk.samples.frames if "{key}" in frame]
+        link = data.draw(st.sampled_from(sorted(name for name, is_open in talk.links.items() if is_open)))
+        talk.receive(
+            link, data.draw(st.sampled_from(about or talk.samples.frames)).encode(), data.draw(st.integers(0, 3))
+        )
+
     @precondition(lambda self: self.talk.links)
-    @rule(data=st.data(), loss=LOSS)
-    def lost(self, data: st.DataObject, loss: Loss) -> None:
+    @rule(data=st.data(), loss=LOSS, chance=st.integers(0, 4))
+    def lost(self, data: st.DataObject, loss: Loss, chance: int) -> None:
+        if chance:
+            return
         talk = self.talk
         link = data.draw(st.sampled_from(sorted(talk.links)))
         del talk.links[link]
@@ -373,11 +408,15 @@ class Machine(RuleBasedStateMachine):
         talk.carry(talk.session.answered(call, data.draw(any_answers(talk.samples.answers)), talk.now))
 
     @precondition(lambda self: self.talk.samples.commands)
-    @rule(sample=st.integers(0, 20), timeout=st.floats(0, 20), expiry=st.floats(-1, 40))
+    @rule(
+        sample=st.integers(0, 20),
+        timeout=st.sampled_from((10.0, 10.0, 20.0, 10.0, 1.5, 0.0)),
+        expiry=st.sampled_from((60.0, 60.0, 60.0, 60.0, 5.0, -1.0)),
+    )
     def ordered(self, sample: int, timeout: float, expiry: float) -> None:
         self.talk.order(sample, timeout, expiry)
 
-    @rule(seconds=st.floats(0, 60))
+    @rule(seconds=st.sampled_from((0.1, 1.0, 1.0, 7.0, 40.0)))
     def time_passes(self, seconds: float) -> None:
         self.talk.later(seconds)
 
@@ -388,18 +427,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.talk.wake is not None)
     @rule()
     def woken_when_asked(self) -> None:
-        self.follow_wakes(self.talk.wake or 0.0)
-
-    def follow_wakes(self, until: float) -> None:
-        """Time passes up to a moment, and the session is woken whenever it asks for it."""
-        talk, at_once = self.talk, 0
-        while talk.wake is not None and talk.wake <= until:
-            if talk.wake > talk.now.mono:
-                talk.later(talk.wake - talk.now.mono)
-                at_once = 0
-            at_once += 1
-            assert at_once < 50, "a wake in the past, again and again"
-            talk.carry(talk.session.woken(Instant(max(talk.now.mono, talk.wake), talk.now.unix)))
+        self.talk.follow_wakes(self.talk.wake or 0.0)
 
     @invariant()
     def nobody_waits_without_a_timer(self) -> None:
@@ -409,7 +437,7 @@ class Machine(RuleBasedStateMachine):
         talk = self.talk
         if talk.number % 2:
             last = max((command.deadline for command in talk.open.values()), default=0.0)
-            self.follow_wakes(last + 0.001)
+            self.talk.follow_wakes(last + 0.001)
             assert {command.name for command in talk.open.values()} <= talk.samples.outlive
         talk.carry(talk.session.stopped(talk.now))
         assert not talk.open, "commands without a final response"
@@ -447,6 +475,32 @@ def test_every_command_lives_where_its_platform_says(word: str) -> None:
 def test_in_any_order_every_step_can_be_carried_out_and_every_command_is_answered_once(word: str) -> None:
     machine = type(f"Machine_{word}", (Machine,), {"word": word})
     run_state_machine_as_test(machine, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("end", ["stopped", "lost", "lost and stopped", "silence"])
+def test_a_command_is_answered_once_whatever_the_platform_says_to_it(word: str, end: str) -> None:
+    """Every command, every two things that may be said to it, every end."""
+    about = [frame for frame in SAMPLES[word].frames if "{key}" in frame]
+    said = [(), *product(about), *product(about, repeat=2)]
+    for sample, frames in product(range(len(SAMPLES[word].commands)), said):
+        talk = Talk(word)
+        talk.carry(talk.session.started(None, None, talk.now))
+        for link in list(talk.links):
+            talk.links[link] = True
+            talk.carry(talk.session.opened(link, talk.now))
+        talk.order(sample, 10.0, 60.0)
+        for frame in frames:
+            talk.receive("main", frame.replace("{key}", "k1").encode())
+        if "lost" in end:
+            del talk.links["main"]
+            talk.carry(talk.session.lost("main", Loss("closed", "gone", talk.now), talk.now))
+        if end == "silence":
+            talk.follow_wakes(talk.now.mono + 1e6)
+            assert not talk.open
+        if end == "lost":
+            assert all(one.name in talk.samples.outlive for one in talk.open.values())
+        talk.carry(talk.session.stopped(talk.now))
+        assert talk.answered == {"k1"}
 
 
 def test_any_frame_at_all_is_heard_without_an_error(word: str) -> None:

@@ -40,6 +40,7 @@ class Downlinks:
         self._awaiting: dict[str, tuple[_Downlink, float]] = {}  # by reference; Instant.mono when given up
         self._subjects: OrderedDict[str, tuple[str, float]] = OrderedDict()  # by reference; mono when forgotten
         self._responses: list[Response] = []
+        self._stopped = False
 
     def take(self) -> tuple[Response, ...]:
         """The responses since the last call."""
@@ -63,6 +64,8 @@ class Downlinks:
         body: Downlink = command.body
         reference = body.reference or command.key
         try:
+            if self._stopped:
+                raise BadCommand("the talk with the platform has ended", code=503, kind="not_connected")
             if self._in_use(reference):
                 raise BadCommand(
                     f"reference {reference!r} belongs to a downlink under way: choose another",
@@ -111,7 +114,10 @@ class Downlinks:
         one = self._flying
         if one is not None and one.command.deadline <= now.mono:
             self._flying = None
-            self._unknown(one, "timeout", "the platform did not answer in time; the downlink may have been sent")
+            if self._confirmed:  # the device's word is better than the platform's
+                self._respond(one, "succeeded", 200)
+            else:
+                self._unknown(one, "timeout", "the platform did not answer in time; the downlink may have been sent")
         for reference, (awaiting, until) in list(self._awaiting.items()):
             if until <= now.mono:
                 del self._awaiting[reference]
@@ -124,17 +130,19 @@ class Downlinks:
                 self._line.append(one)
         return self._next(now)
 
-    def lost(self, now: Instant) -> None:
+    def lost(self, now: Instant, why: str = "the connection was lost") -> None:
         """The connection is gone: nobody knows of the one in flight; those in line were not sent."""
         if self._flying is not None:
-            self._unknown(self._flying, "disconnected", "the connection was lost before the platform answered")
+            self._unknown(self._flying, "disconnected", f"{why} before the platform answered")
             self._flying = None
         while self._line:
-            error = CommandError("not_connected", "the connection was lost before the downlink was sent")
+            error = CommandError("not_connected", f"{why} before the downlink was sent")
             self._responses.append(Response(self._line.popleft().command.key, "rejected", 503, error=error))
 
     def stopped(self, now: Instant) -> None:
-        self.lost(now)
+        """Answers everything; a command that was on its way here meanwhile is not taken."""
+        self._stopped = True
+        self.lost(now, "ws2mqtt stopped")
         for awaiting, _ in self._awaiting.values():
             self._unknown(awaiting, "stopped", "ws2mqtt stopped before the device confirmed")
         self._awaiting.clear()

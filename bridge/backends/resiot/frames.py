@@ -134,8 +134,10 @@ class _Fields:
             self.keep("Extra", more)
 
     def keep(self, name: str, value: object) -> None:
-        """For `extra`; a name that another spelling has taken is written in lower case."""
-        self.extra[name.lower() if name in self.extra else name] = value
+        """For `extra`; a name that another spelling has taken gets an underscore."""
+        while name in self.extra:
+            name += "_"
+        self.extra[name] = value
 
     def kind(self) -> str | None:
         """CommType, or MsgType where there is none, in lower case."""

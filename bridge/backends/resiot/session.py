@@ -34,7 +34,7 @@ from bridge.times import rfc3339
 from bridge.topics import level
 
 EVENTS = ("up", "join", "tx", "txack", "ack", "alive", "rx", "unknown", "gap")
-COMMANDS = (CommandSpec("downlink", Downlink, "application/+/device/+"),)
+COMMANDS = (CommandSpec("downlink", Downlink, "application/+/device/+", Downlink.bytes),)
 MAIN = "main"
 
 Heard = Event | State | Unread
@@ -48,6 +48,7 @@ class ResiotSession:
         self._blind = Blindness()
         self._open = False
         self._gateways: OrderedDict[str, _Gateway] = OrderedDict()  # the longest silent one first
+        self._silent: dict[str, str] = {}  # gateways that count as offline, and their last keep-alive
         self._downlinks = Downlinks()
 
     def started(self, memory: bytes | None, seen: Instant | None, now: Instant) -> Step:
@@ -100,6 +101,7 @@ class ResiotSession:
             if gateway.seen + self._options.gateway_timeout > now.mono:
                 break
             del self._gateways[eui]
+            self._silent[eui] = gateway.last_alive
             states.append(State(f"gateway/{level(eui)}", GatewayState("offline", gateway.last_alive)))
         do = self._downlinks.woken(now)
         return Step((*states, *self._downlinks.take()), do, self._wake())
@@ -133,19 +135,28 @@ class ResiotSession:
             subjects = (self._subject(told),)
         for subject, data in zip(subjects, told.data, strict=True):
             heard.append(Event(subject, told.kind, data, told.time, told.extra, told.told))
-        alive = told.kind == "alive"
         for eui in told.gateways:
-            if alive:
-                last = told.time or rfc3339(now.unix)
-                self._gateways[eui] = _Gateway(now.mono, last)
-                heard.append(State(f"gateway/{level(eui)}", GatewayState("online", last)))
-            elif (gateway := self._gateways.get(eui)) is not None:
-                self._gateways[eui] = gateway.heard(now)
-            else:
-                continue
-            self._gateways.move_to_end(eui)
+            self._gateway(eui, told, heard, now)
         if told.reference:
             self._downlinks.told(told.kind, told.reference, now)
+
+    def _gateway(self, eui: str, told: frames.Communication, heard: list[Heard], now: Instant) -> None:
+        """A gateway was heard: by a keep-alive it becomes known, by anything it lives on."""
+        known = self._gateways.get(eui)
+        if told.kind == "alive":
+            last = told.time or rfc3339(now.unix)
+        elif known is not None:
+            self._gateways[eui] = known.heard(now)
+            self._gateways.move_to_end(eui)
+            return
+        elif eui in self._silent:
+            last = self._silent[eui]
+        else:
+            return
+        self._silent.pop(eui, None)
+        self._gateways[eui] = _Gateway(now.mono, last)
+        self._gateways.move_to_end(eui)
+        heard.append(State(f"gateway/{level(eui)}", GatewayState("online", last)))
 
     def _subject(self, told: frames.Communication) -> str:
         if told.kind in ("unknown", "alive", "rx"):

@@ -68,7 +68,7 @@ def read(frame: bytes) -> Communication | None:
         payload_hex=payload.hex(),
         adr=extra.adr == "true",
         duplicate=extra.duplicate == "true",
-        rx_info=[RxInfo(gateways[0], rssi, extra.snr, extra.channel), *map(RxInfo, gateways[1:])],
+        rx_info=[RxInfo(gateways[0], rssi, extra.snr + 0.0, extra.channel), *map(RxInfo, gateways[1:])],
         frequency_hz=round(extra.frequency * 1_000_000),
         bandwidth_hz=round(extra.modBW * 1_000),
         spreading_factor=extra.sf,

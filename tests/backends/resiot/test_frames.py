@@ -549,18 +549,19 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def leaves(value: Any) -> list[Any]:
-    """Every scalar of a JSON value, and of JSON in its texts."""
+    """Every scalar of a JSON value, and of JSON in its texts; the names of {fieldname, fieldvalue} are keys."""
     if isinstance(value, str) and value.startswith(("[", "{", '"')):
         value = json.loads(value)
     if isinstance(value, dict):
-        return [leaf for item in value.values() for leaf in leaves(item)]
+        names = ("fieldname",) if value.keys() == {"fieldname", "fieldvalue"} else ()
+        return [leaf for key, item in value.items() if key not in names for leaf in leaves(item)]
     if isinstance(value, list):
         return [leaf for item in value for leaf in leaves(item)]
     return [value]
 
 
 def keys(value: Any) -> list[str]:
-    """Every key of a JSON value: the names of {fieldname, fieldvalue} become keys."""
+    """Every key of a JSON value."""
     if isinstance(value, dict):
         return [*value, *(key for item in value.values() for key in keys(item))]
     return [key for item in value for key in keys(item)] if isinstance(value, list) else []
