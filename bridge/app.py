@@ -23,13 +23,13 @@ from bridge.backends.session import CommandSpec
 from bridge.clock import instant
 from bridge.commands import COMMON, Commands, NoFields, filters
 from bridge.config import Config, secrets
-from bridge.crossing import supervise
 from bridge.errors import BadCommand, BadConfig, Fatal
 from bridge.links.backoff import Backoff
 from bridge.model import Message
 from bridge.options import CommandOptions
 from bridge.payloads import JSON_PROPERTIES
 from bridge.publisher import Publisher
+from bridge.supervisor import supervise
 from bridge.times import rfc3339
 from bridge.unit import House, Lasting, Unit, health, make
 from bridge.watch import logs, web
@@ -206,7 +206,9 @@ class App:
         """Ends one backend for a reload; its outbox stays, or is emptied where the backend is gone."""
         unit = self.units.pop(name)
         await unit.stop_intake()
-        unit.crossing.farewell(*(("disabled", "removed from the configuration") if gone else ("offline", "reloading")))
+        unit.crossing.state.farewell(
+            *(("disabled", "removed from the configuration") if gone else ("offline", "reloading"))
+        )
         await unit.spoken(_LAST_WORDS_S, events=gone)
         await unit.end()
 
@@ -338,7 +340,7 @@ class App:
         head = ("backend", "type", "state", "since", "received", "published", "waiting", "error")
         rows: list[tuple[str, ...]] = [head]
         for name, unit in self.units.items():
-            status, ledger = unit.crossing.shown(), unit.lasting.outbox.ledger
+            status, ledger = unit.crossing.state.shown(), unit.lasting.outbox.ledger
             received, waiting = sum(ledger.received.values()), len(unit.lasting.outbox)
             counts = (str(received), str(ledger.published), str(waiting))
             rows.append((name, unit.platform, status.state, status.since or "", *counts, status.error or ""))
@@ -357,7 +359,7 @@ class App:
         self.commands.stop()
         await asyncio.gather(*(unit.stop_intake() for unit in self.units.values()))
         for unit in self.units.values():
-            unit.crossing.farewell("offline", None)
+            unit.crossing.state.farewell("offline", None)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(grace):
                 await asyncio.gather(*(unit.publisher.drained() for unit in self.units.values()))

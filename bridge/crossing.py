@@ -9,36 +9,24 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
-
-from msgspec import Struct
 
 from bridge.backends.session import Call, Dial, Gap, Hang, Platform, Send, Session, Step
 from bridge.clock import instant
 from bridge.links.backoff import Backoff
 from bridge.links.http import Caller
 from bridge.links.websocket import Gone, Link, open_link
-from bridge.model import Command, Condition, ConditionState, Event, Instant, Response, State, Unread
+from bridge.model import Command, Condition, Event, Instant, Response, State, Unread
 from bridge.options import BackendOptions
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
 from bridge.publisher import Publisher
+from bridge.state_topic import StateTopic
 from bridge.times import rfc3339
 from bridge.watch.metrics import Meter
-
-
-class BackendState(Struct, frozen=True):
-    """`<base>/<backend>/state`, retained. Times: RFC 3339 UTC; attempt: tries since the last success."""
-
-    state: ConditionState
-    since: str | None
-    attempt: int = 0
-    next_retry: str | None = None
-    error: str | None = None
-    last_event: str | None = None
 
 
 @dataclass
@@ -74,8 +62,12 @@ class Crossing:
     ) -> None:
         self.name, self.platform, self.options = name, platform, options
         self._outbox, self._publisher, self._writer, self._meter, self._log = outbox, publisher, writer, meter, log
-        self._respond, self._abandon, self._redact = respond, abandon, redact
-        self.status = BackendState("connecting", rfc3339(instant().unix))
+        self._abandon = abandon
+        self.state = StateTopic(
+            say=lambda state: publisher.state(writer.plain("state", state)),
+            redact=redact,
+            last_event=lambda: meter.last_event,
+        )
         self._session: Session = platform.session(options)
         self._caller = Caller(options)
         self._calls: set[asyncio.Task[None]] = set()
@@ -87,8 +79,6 @@ class Crossing:
         self.seen = seen  # the last sign of life of any link
         self._paused = not options.enabled
         self._changed = asyncio.Event()  # paused or resumed
-        self._told: BackendState | None = None
-        self._warning: str | None = None  # about our own MQTT side, shown in the state
         self._hears: dict[type, Callable[[Any], None]] = {
             Event: self._event,
             State: self._state,
@@ -110,8 +100,8 @@ class Crossing:
         while True:
             self._changed.clear()
             if self._paused:
-                self._set("disabled", None)
-                self._tell()
+                self.state.set("disabled", None)
+                self.state.tell()
                 await self._changed.wait()
             else:
                 await self._talk()
@@ -121,8 +111,8 @@ class Crossing:
         self._meter.websocket_reconnects["bug"] += 1
         self.seen = instant()
         self._abandon("the backend was restarted after an internal error")
-        self._set("offline", "internal error, see the log", delay)
-        self._tell()
+        self.state.set("offline", "internal error, see the log", delay)
+        self.state.tell()
 
     async def _talk(self) -> None:
         """One session from its start to a pause, or to a bug."""
@@ -183,23 +173,17 @@ class Crossing:
         if paused is not self._paused:
             self._paused = paused
             if paused:  # from now on nothing is taken, though the talk still has to end
-                self._set("disabled", None)
-                self._tell()
+                self.state.set("disabled", None)
+                self.state.tell()
             self._changed.set()
 
     def ready(self) -> bool:
         """Whether commands for the platform are taken."""
-        return self.status.state in ("online", "degraded")
+        return self.state.now.state in ("online", "degraded")
 
     def ordered(self, command: Command) -> None:
         """A checked command for the session."""
         self._spawn(self._guarded(lambda: self._session.ordered(command, instant())))
-
-    def warn(self, warning: str | None) -> None:
-        """Something wrong on our own side, shown in the state until it is taken back."""
-        self._warning = warning
-        self._told = None
-        self._tell()
 
     # Carrying out what follows.
 
@@ -210,8 +194,7 @@ class Crossing:
             self._does[type(do)](do)
         if step.wake is not None and (self._wake_at is None or step.wake < self._wake_at):
             self._set_timer(step.wake)
-        if self.status is not self._told:
-            self._tell()
+        self.state.tell()
 
     def _event(self, event: Event) -> None:
         if event.type in self.options.ignore:
@@ -233,7 +216,7 @@ class Crossing:
         self._publisher.say(self._writer.dead(unread))
 
     def _condition(self, condition: Condition) -> None:
-        self._set(condition.state, condition.error)
+        self.state.set(condition.state, condition.error)
 
     def _send(self, send: Send) -> None:
         if (line := self._lines.get(send.link)) is not None:
@@ -297,7 +280,7 @@ class Crossing:
             asked = old is not None and old.asked
             delay = 0.0 if asked else backoff.after_refusal(after) if dial.slow else backoff.after_failure(after)
         if delay:
-            self._set(self.status.state, self.status.error, delay, backoff.attempt)
+            self.state.set(self.state.now.state, self.state.now.error, delay, backoff.attempt)
         line = _Line(dial)
         self._lines[dial.link] = line
         if self._group is not None:
@@ -312,9 +295,9 @@ class Crossing:
         """One link from its delay to its loss."""
         if delay:
             await asyncio.sleep(delay)
-        if self.status.state == "offline":
-            self._set("connecting", self.status.error, attempt=backoff.attempt)
-            self._tell()
+        if self.state.now.state == "offline":
+            self.state.set("connecting", self.state.now.error, attempt=backoff.attempt)
+            self.state.tell()
         try:
             async with AsyncExitStack() as stack:
                 link = await stack.enter_async_context(open_link(line.dial, self.options))
@@ -374,7 +357,7 @@ class Crossing:
             loss = Gone("asked", "reconnect was asked for").loss(seen)
         self._carry(self._session.lost(name, loss, now))
         if not line.asked:
-            extra = {"link": name, "reason": loss.error, "next_retry": self.status.next_retry}
+            extra = {"link": name, "reason": loss.error, "next_retry": self.state.now.next_retry}
             self._log.warning("lost" if line.link else "not connected", extra=extra)
 
     def _last_sign(self, line: _Line, gone: Gone, now: Instant) -> Instant:
@@ -384,59 +367,6 @@ class Crossing:
         mono = now.mono if gone.kind in ("closed", "asked", "too_large") else line.link.heard or now.mono
         self.seen = Instant(mono, now.unix - (now.mono - mono))
         return self.seen
-
-    # The state topic.
-
-    def _set(self, state: ConditionState, error: str | None, delay: float = 0.0, attempt: int = 0) -> None:
-        now, old = instant(), self.status
-        self.status = BackendState(
-            state=state,
-            since=old.since if old.state == state else rfc3339(now.unix),
-            attempt=attempt,
-            next_retry=rfc3339(now.unix + delay) if delay else None,
-            error=self._redact(error) if error else None,
-            last_event=rfc3339(self._meter.last_event) if self._meter.last_event else None,
-        )
-
-    def _tell(self) -> None:
-        """Publishes the state where it changed."""
-        if self.status is self._told:
-            return
-        self._told = self.status
-        self._publisher.state(self._writer.plain("state", self.shown()))
-
-    def shown(self) -> BackendState:
-        """The state as it is published: our own trouble makes an online backend degraded."""
-        status = self.status
-        if self._warning is None:
-            return status
-        state: ConditionState = "degraded" if status.state == "online" else status.state
-        return BackendState(state, status.since, status.attempt, status.next_retry, self._warning, status.last_event)
-
-    def farewell(self, state: ConditionState, error: str | None) -> None:
-        """The last word of the state topic."""
-        self._set(state, error)
-        self._tell()
-
-
-async def supervise(
-    run: Callable[[], Awaitable[None]],
-    failed: Callable[[float], None],
-    backoff: Backoff,
-    log: logging.LoggerAdapter[logging.Logger],
-) -> None:
-    """Keeps one part running: a bug in it is logged with its traceback and costs a restart of that part alone."""
-    while True:
-        began = instant().mono
-        try:
-            return await run()
-        except Exception:  # the one broad except of the program
-            if instant().mono - began > backoff.longest:
-                backoff.success()
-            delay = backoff.after_failure()
-            log.exception("internal error; restarting", extra={"retry_s": round(delay, 1)})
-            failed(delay)
-            await asyncio.sleep(delay)
 
 
 async def _ended(task: asyncio.Future[None]) -> None:

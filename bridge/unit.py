@@ -11,13 +11,15 @@ import msgspec
 from bridge.backends import PLATFORMS
 from bridge.clock import instant
 from bridge.commands import COMMON, Commands, filters
-from bridge.crossing import BackendState, Crossing, supervise
+from bridge.crossing import Crossing
 from bridge.links.backoff import Backoff
 from bridge.model import Instant, Message
 from bridge.options import BackendOptions, MqttOptions, OutboxOptions
 from bridge.outbox import Outbox
 from bridge.payloads import JSON_PROPERTIES, Writer
 from bridge.publisher import Publisher
+from bridge.state_topic import BackendState
+from bridge.supervisor import supervise
 from bridge.times import rfc3339
 from bridge.watch.logs import BackendLog
 from bridge.watch.metrics import Meter, commands_table
@@ -95,7 +97,7 @@ class Unit:
     def join_broker(self, mqtt: MqttOptions) -> None:
         """Another broker, or another way to it."""
         self.publisher.options, self.publisher.client_id = mqtt, f"{mqtt.client_id}-{self.name}"
-        self.crossing.warn(None)  # tells its state again; a trouble was the old connection's
+        self.crossing.state.warn(None)  # tells its state again; a trouble was the old connection's
         self._publish()
 
     async def spoken(self, seconds: float, events: bool = False) -> None:
@@ -113,7 +115,7 @@ class Unit:
         """The ledger, in the words of the metrics."""
         ledger, (waiting, size, _) = self.lasting.outbox.ledger, self.lasting.meter.waiting()
         return {
-            "state": self.crossing.shown().state,
+            "state": self.crossing.state.shown().state,
             "events_received": sum(ledger.received.values()),
             "events_recovered": ledger.recovered,
             "events_published": ledger.published,
@@ -161,7 +163,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         meter=meter.mqtt,
         log=log,
         outbox=lasting.outbox,
-        changed=lambda warning: crossing.warn(warning),
+        changed=lambda warning: crossing.state.warn(warning),
         after=house.announced,
     )
     crossing = Crossing(
@@ -192,7 +194,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         publish=publisher.respond,
         counts=meter.commands,
         seconds=meter.command_seconds,
-        ready=lambda: None if crossing.ready() else crossing.status.state,
+        ready=lambda: None if crossing.ready() else crossing.state.now.state,
         order=crossing.ordered,
     )
     return Unit(name, word, options, lasting, crossing, publisher, commands, log, gone("reloading"))

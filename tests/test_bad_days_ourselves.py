@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+import bridge.crossing
 from bridge.app import App
 from bridge.backends import PLATFORMS
 from bridge.backends.resiot import PLATFORM
@@ -24,6 +25,8 @@ from bridge.links.backoff import Backoff
 from bridge.model import Instant
 from bridge.options import Duration, HttpOptions, MqttOptions, Reconnect, Secret
 from bridge.simulators.resiot import ResiotSimOptions, ResiotSimulator
+from bridge.supervisor import supervise
+from bridge.watch.logs import BackendLog
 from tests.conftest import MosquittoFactory
 from tests.support import close
 from tests.support.ear import Ear
@@ -249,12 +252,19 @@ async def test_a_bug_in_a_session_restarts_that_backend_alone(
     assert bug in caplog.text
 
 
-def test_bugs_long_ago_do_not_make_the_next_restart_slow() -> None:
-    backoff = Backoff(Reconnect(initial=Duration(1.0), max=Duration(60.0)), jitter=lambda: 1.0)
-    assert [backoff.after_failure() for _ in range(3)] == [1.0, 2.0, 4.0]
-    assert backoff.longest == 60.0
-    backoff.success()
-    assert backoff.after_failure() == 1.0
+async def test_bugs_long_ago_do_not_make_the_next_restart_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, lasting, delays = 0.0, [0.0, 0.0, 100.0, 0.0], list[float]()
+    monkeypatch.setattr(bridge.crossing, "instant", lambda: Instant(now, 0.0))
+
+    async def run() -> None:
+        nonlocal now
+        if lasting:
+            now += lasting.pop(0)
+            raise LookupError("a bug")
+
+    backoff = Backoff(Reconnect(initial=Duration(0.01), max=Duration(0.04)), jitter=lambda: 1.0)
+    await supervise(run, delays.append, backoff, BackendLog("lora"))
+    assert delays == [0.01, 0.02, 0.01, 0.02]
 
 
 # A flood

@@ -1,0 +1,75 @@
+"""How a backend stands with its platform, as its state topic tells it."""
+
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from bridge.clock import instant
+from bridge.model import ConditionState
+from bridge.times import rfc3339
+
+
+class BackendState(Struct, frozen=True):
+    """`<base>/<backend>/state`, retained. Times: RFC 3339 UTC; attempt: tries since the last success."""
+
+    state: ConditionState
+    since: str | None
+    attempt: int = 0
+    next_retry: str | None = None
+    error: str | None = None
+    last_event: str | None = None
+
+
+class StateTopic:
+    """Keeps the state, and says it where it changed.
+
+    say: publishes it · redact: takes secrets out of the error · last_event: Unix time of the last event, if any.
+    """
+
+    def __init__(
+        self,
+        *,
+        say: Callable[[BackendState], None],
+        redact: Callable[[str], str],
+        last_event: Callable[[], float | None],
+    ) -> None:
+        self._say, self._redact, self._last_event = say, redact, last_event
+        self.now = BackendState("connecting", rfc3339(instant().unix))
+        self._told: BackendState | None = None
+        self._warning: str | None = None  # about our own MQTT side
+
+    def set(self, state: ConditionState, error: str | None, delay: float = 0.0, attempt: int = 0) -> None:
+        """delay: seconds to the next try, 0: none is planned."""
+        now, last_event = instant().unix, self._last_event()
+        self.now = BackendState(
+            state=state,
+            since=self.now.since if self.now.state == state else rfc3339(now),
+            attempt=attempt,
+            next_retry=rfc3339(now + delay) if delay else None,
+            error=self._redact(error) if error else None,
+            last_event=rfc3339(last_event) if last_event else None,
+        )
+
+    def tell(self) -> None:
+        """Says it, if it has not been said."""
+        if self.now is not self._told:
+            self._told = self.now
+            self._say(self.shown())
+
+    def warn(self, warning: str | None) -> None:
+        """Something wrong on our own side, shown until it is taken back; says the state again in any case."""
+        self._warning, self._told = warning, None
+        self.tell()
+
+    def shown(self) -> BackendState:
+        """As it is published: our own trouble makes an online backend degraded."""
+        now = self.now
+        if self._warning is None:
+            return now
+        state: ConditionState = "degraded" if now.state == "online" else now.state
+        return BackendState(state, now.since, now.attempt, now.next_retry, self._warning, now.last_event)
+
+    def farewell(self, state: ConditionState, error: str | None) -> None:
+        """The last word."""
+        self.set(state, error)
+        self.tell()
