@@ -35,7 +35,7 @@ from bridge.options import BackendOptions, Secret
 
 _OPEN_S = 15.0
 _CLOSE_S = 10.0
-_SILENT_S = 2.0  # in closing: the other side is gone
+_SILENT_S = 2.0  # in closing, or where the connection has failed: the other side is gone
 _HARD_LIMIT = 4  # times max_frame: what is larger is not even read, the connection ends with 1009
 
 Kind = Literal["refused", "failed", "closed", "ping", "idle", "too_large", "asked"]
@@ -149,6 +149,7 @@ async def open_link(dial: Dial, options: BackendOptions) -> AsyncIterator[Link]:
 
 async def _closed(socket: client.ClientConnection) -> None:
     """Until the other side has closed, too: what it still says before that is read, however much; silence ends it."""
+    socket.close_timeout = _CLOSE_S
     closing = asyncio.ensure_future(socket.close())
     while not (await asyncio.wait((closing,), timeout=_SILENT_S / 8))[0]:
         if isinstance(socket, _Alive) and time.monotonic() - socket.heard > _SILENT_S:
@@ -169,7 +170,7 @@ def _prepared(dial: Dial, options: BackendOptions) -> _Connect:
         compression="deflate",
         proxy=options.proxy.reveal() if options.proxy else None,
         open_timeout=_OPEN_S,
-        close_timeout=_CLOSE_S,
+        close_timeout=_SILENT_S,
         ping_interval=options.ping,
         ping_timeout=options.ping,
         max_size=options.max_frame * _HARD_LIMIT,
