@@ -36,6 +36,7 @@ _KEEP_ALIVE = 0x8D  # what paho says where a PINGREQ has no answer
 _RETAIN_UNKNOWN, _QOS_UNKNOWN = 0x9A, 0x9B
 _REFUSING = {0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C}  # version, client id, password, not authorized, banned, method
 _CONNECT_S = 10.0
+_ABANDON_S = 1.0
 _log = logging.getLogger("ws2mqtt")
 
 
@@ -186,7 +187,7 @@ async def _entered(
         if gone.done():
             raise _lost(gone.result(), connection.dismissed)
     except asyncio.CancelledError:  # aiomqtt connects in a thread, which cannot be stopped
-        entering.add_done_callback(lambda done: _abandon(client, done))
+        await _abandon(client, connection, entering)
         raise
     except BaseException:
         client._client._sock_close()
@@ -214,10 +215,19 @@ def _gone(client: paho.Client, connection: Connection) -> "asyncio.Future[Reason
     return gone
 
 
-def _abandon(client: aiomqtt.Client, entered: "asyncio.Future[aiomqtt.Client]") -> None:
-    if not entered.cancelled():
-        entered.exception()
-    client._client._sock_close()
+async def _abandon(client: aiomqtt.Client, connection: Connection, entering: "asyncio.Future[aiomqtt.Client]") -> None:
+    """If the broker is just saying welcome, we say goodbye: else it would publish the will."""
+
+    def close(done: "asyncio.Future[aiomqtt.Client]") -> None:
+        if not done.cancelled():
+            done.exception()
+        client._client._sock_close()
+
+    await asyncio.wait((entering,), timeout=_ABANDON_S)
+    if entering.done() and not entering.cancelled() and not entering.exception():
+        connection.entered = True
+        await _leave(client)
+    entering.add_done_callback(close)
 
 
 async def _leave(client: aiomqtt.Client) -> None:

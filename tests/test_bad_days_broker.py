@@ -95,8 +95,9 @@ async def test_restarted_in_mid_burst_and_killed(broker: MosquittoFactory, base:
         assert firsts(await until_all(home, 2000)) == list(range(1, 2001))
 
         await mosquitto.save()
+        lines = len(home.bridge.lines)
         await mosquitto.kill()
-        await home.bridge.wait_log(lost, since=len(home.bridge.lines) - 1)
+        await home.bridge.wait_log(lost, since=lines)
         await home.say(*ups(100, 2001))
         mark = home.mark
         await mosquitto.start()

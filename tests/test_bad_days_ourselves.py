@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-import bridge.crossing
+import bridge.supervisor
 from bridge.app import App
 from bridge.backends import PLATFORMS
 from bridge.backends.resiot import PLATFORM
@@ -254,7 +254,7 @@ async def test_a_bug_in_a_session_restarts_that_backend_alone(
 
 async def test_bugs_long_ago_do_not_make_the_next_restart_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     now, lasting, delays = 0.0, [0.0, 0.0, 100.0, 0.0], list[float]()
-    monkeypatch.setattr(bridge.crossing, "instant", lambda: Instant(now, 0.0))
+    monkeypatch.setattr(bridge.supervisor, "instant", lambda: Instant(now, 0.0))
 
     async def run() -> None:
         nonlocal now

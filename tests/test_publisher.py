@@ -27,7 +27,18 @@ from bridge.publisher import Publisher
 from bridge.watch.logs import BackendLog
 from bridge.watch.metrics import MqttMeter
 from tests.conftest import MosquittoFactory, ScriptedFactory
-from tests.support import Connack, Connect, Disconnect, Pingreq, Publish, Record, Subscription, close, free_port
+from tests.support import (
+    Connack,
+    Connect,
+    Disconnect,
+    Pingreq,
+    Publish,
+    Record,
+    Subscription,
+    close,
+    free_port,
+    write_connack,
+)
 from tests.support.ear import Ear
 from tests.support.mosquitto import Certificates
 from tests.support.scripted import NOT_AUTHORIZED, QUOTA_EXCEEDED, SESSION_TAKEN_OVER
@@ -401,6 +412,14 @@ async def test_a_regular_end_takes_the_will_back(scripted: ScriptedFactory, way:
     connection = broker.connection(CLIENT)
     assert await connection.wait_ended() == "disconnect"
     assert isinstance(connection.packets[-1], Disconnect)
+
+
+async def test_cancelled_while_it_connects_it_still_says_goodbye(scripted: ScriptedFactory, way: str) -> None:
+    broker = await scripted(connack=None)
+    async with publishing(broker.url):
+        got = await broker.wait_packet(lambda got: isinstance(got.packet, Connect))
+        asyncio.get_running_loop().call_soon(got.connection.send, write_connack(Connack(), 5))
+    assert await got.connection.wait_ended() == "disconnect"
 
 
 async def test_taken_over_waits_and_says_why(scripted: ScriptedFactory) -> None:
