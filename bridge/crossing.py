@@ -62,7 +62,7 @@ class Crossing:
     ) -> None:
         self.name, self.platform, self.options = name, platform, options
         self._outbox, self._publisher, self._writer, self._meter, self._log = outbox, publisher, writer, meter, log
-        self._abandon = abandon
+        self._abandon, self._redact = abandon, redact
         self.state = StateTopic(
             say=lambda state: publisher.state(writer.plain("state", state)),
             redact=redact,
@@ -352,9 +352,9 @@ class Crossing:
         self._meter.websocket_connected = False
         kind = "asked" if line.asked else gone.kind
         self._meter.websocket_reconnects[kind] += 1
-        loss = gone.loss(seen)
         if line.asked:
-            loss = Gone("asked", "reconnect was asked for").loss(seen)
+            gone = Gone("asked", "reconnect was asked for")
+        loss = gone.loss(seen, self._redact)  # a platform may say our own token back to us
         self._carry(self._session.lost(name, loss, now))
         if not line.asked:
             extra = {"link": name, "reason": loss.error, "next_retry": self.state.now.next_retry}

@@ -97,8 +97,8 @@ def _header(app: App, mqtt: MqttOptions) -> list[str]:
     named = "" if base == "ws2mqtt" else f" --base-topic {base}"
     platforms = ", ".join(f"{one.__struct_config__.tag} as {name!r}" for name, one in app.config.backends.items())
     lines = [f"ws2mqtt demo: simulated {platforms} → {mqtt.url[0]}"]
-    if address.scheme == "mqtt":  # -V 5: the demo's own broker cuts 3.1.1 clients off when properties come
-        lines.append(f"Try in another terminal:  mosquitto_sub -V 5 {where}-p {port} -v -t '{base}/#'")
+    if address.scheme == "mqtt":
+        lines.append(f"Try in another terminal:  mosquitto_sub {where}-p {port} -v -t '{base}/#'")
     return [
         *lines,
         f"  or a command:  ws2mqtt send --mqtt-url {mqtt.url[0]}{named} {base}/lora/application/70b3d57ed0001122"

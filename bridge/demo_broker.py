@@ -1,11 +1,12 @@
 """An MQTT broker for the demo: nothing to install, one port on 127.0.0.1 for MQTT 3.1.1 and 5, gone when it is left.
 
 The broker is rumqttd, which comes inside the wheel `iotcore`. rumqttd wants a port for each protocol version, so a
-front on the one port reads which version a CONNECT speaks and from then on copies bytes, unchanged, both ways.
+front on the one port reads which version a CONNECT speaks and from then on copies bytes both ways, unchanged but for
+what 3.1.1 subscribers cannot bear (demo_plain.py).
 
 Measured with iotcore 0.4.0. Works on both versions, and between them: QoS 0, 1 and 2 in order, `+` and `#`, retained
 messages (replaced, cleared, matched by wildcards), wills, sessions kept over a reconnect, 1 MiB payloads, and on 5
-user properties, content type, response topic, correlation data and message expiry from publisher to subscriber.
+user properties, response topic, correlation data and message expiry from publisher to subscriber.
 What does not work:
 
 - A subscriber that lags behind more than the log holds (40 MiB for each filter) loses messages without a word. Good
@@ -16,6 +17,7 @@ What does not work:
 - A client whose id is taken over is cut off without the reason "session taken over".
 - CONNACK tells no Receive Maximum and no Maximum Packet Size; a payload over 8 MiB ends the connection.
 - Every user name and password is let in. Other programs on this machine can connect; other machines cannot.
+- A 3.1.1 subscriber is cut off when a message with such properties reaches it; Content Type is taken out for it.
 - Retained messages and sessions live in memory: they end with the broker.
 """
 
@@ -32,6 +34,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bridge.demo_plain import Plain, length
 from bridge.errors import Fatal
 
 HOST = "127.0.0.1"
@@ -208,7 +211,8 @@ class _Client:
                 up, down = await asyncio.open_connection(HOST, port, limit=_CHUNK)
                 stack.push_async_callback(_close, down)
                 down.write(head)
-                sending = asyncio.create_task(self._send(down))
+                plain = Plain(_left(head)) if head[-1] == 5 else None
+                sending = asyncio.create_task(self._send(down, plain))
                 stack.push_async_callback(_end, sending)
                 with contextlib.suppress(TimeoutError):  # CONNACK
                     self._writer.write(await asyncio.wait_for(up.read(_CHUNK), _TURN_S))
@@ -220,11 +224,11 @@ class _Client:
                 self._ended.set()
             await asyncio.wait({sending}, timeout=_TURN_S)
 
-    async def _send(self, down: asyncio.StreamWriter) -> None:
+    async def _send(self, down: asyncio.StreamWriter, plain: Plain | None) -> None:
         """What the client says; its end is passed on."""
         try:
             while chunk := await self._reader.read(_CHUNK):
-                down.write(chunk)
+                down.write(plain.feed(chunk) if plain else chunk)
                 if _GOODBYE.search(chunk[-4:]):
                     await self._goodbye(down)
                 await down.drain()
@@ -269,6 +273,13 @@ async def _connect_head(reader: asyncio.StreamReader) -> bytes:
     if name != b"\x00\x04MQTT":
         raise ValueError("not MQTT 3.1.1 or 5")
     return head + name + await reader.readexactly(1)
+
+
+def _left(head: bytes) -> int:
+    """Bytes of CONNECT behind its head."""
+    told = length(head, 1)
+    assert told is not None
+    return told[0] - (len(head) - told[1])
 
 
 def _listen(port: int) -> socket.socket:

@@ -92,6 +92,7 @@ async def test_sigkill_in_mid_burst(mosquitto: Mosquitto, base: str, tmp_path: P
     async with house(mosquitto, tmp_path, base) as home, scraping(home.bridge) as scrapes:
         burst = asyncio.create_task(talk(home.platform))
         await home.until_uplinks(300)
+        scrapes.append(await home.bridge.scrape())
         await home.bridge.kill()
         await burst
         for path in ("bridge/state", "lora/state"):
@@ -286,10 +287,10 @@ async def test_one_flood_beside_ten_quiet_backends(mosquitto: Mosquitto, base: s
 
         flooding = asyncio.create_task(flood())
         await home.until_uplinks(200, "flood")
-        for number in range(1, 6):
+        for number in range(1, 4):
             await asyncio.gather(*(home.platforms[name].say(up(number)) for name in quiet))
         for name in quiet:
-            assert counters(await home.until_uplinks(5, name)) == list(range(1, 6))
+            assert counters(await home.until_uplinks(3, name)) == list(range(1, 4))
         assert not flooding.done()
         over = True
         await flooding

@@ -101,7 +101,7 @@ async def test_without_a_broker_it_ends_within_the_grace_and_counts_what_is_lost
 ) -> None:
     there = await broker()
     nowhere = {"url": f"mqtt://127.0.0.1:{free_port()}"} if how == "never there" else {}
-    async with house(there, tmp_path, base, shutdown_grace="500ms", mqtt=nowhere, online=not nowhere) as home:
+    async with house(there, tmp_path, base, shutdown_grace="300ms", mqtt=nowhere, online=not nowhere) as home:
         await home.platform.connected()
         if how == "gone":
             await there.kill()
@@ -121,7 +121,7 @@ async def test_without_a_broker_it_ends_within_the_grace_and_counts_what_is_lost
         lost = [one for one in home.bridge.lines if one.message.startswith("events lost")]
         assert [(one.fields["backend"], one.fields["events"]) for one in lost] == [("lora", 50)]
         assert "Traceback" not in home.bridge.log
-        limit = 0.5 + (8.0 if how == "frozen" else 2.0)  # frozen: each connection's goodbye has 2 s
+        limit = 0.3 + (8.0 if how == "frozen" else 2.0)  # frozen: each connection's goodbye has 2 s
         assert took < limit, f"it took {took:.1f} s"
 
 

@@ -256,12 +256,12 @@ async def test_a_changed_password_loses_no_event(broker: MosquittoFactory, base:
         ear={"username": "ear", "password": "ear-word"},
     ) as home:  # fmt: skip
         async with talking(home.platform) as said:
-            await until(said, 200)
+            await until(said, 100)
             mark = home.mark
             home.reconfigure(mqtt={**home.config["mqtt"], "username": "new", "password": "new-word"})
             answer = await reload(home)
             assert answer["data"] == {"changed": ["mqtt"], "added": [], "removed": []}
-            await until(said, 200)
+            await until(said, 100)
         await home.ear.wait_topic(f"{base}/lora/{DEVICE}/event/up", lambda one: counters([one]) == [said[-1]], 20)
         first = list(dict.fromkeys(counters(home.uplinks())))
         assert first == said == list(range(1, len(said) + 1)), "in order, the first time each was heard"
@@ -280,11 +280,11 @@ async def test_another_broker_gets_everything_from_then_on(
     topics = f"{base}/#"
     async with house(mosquitto, tmp_path, base) as home, Ear(there.url(), topics) as second:
         async with talking(home.platform) as said:
-            await until(said, 200)
+            await until(said, 100)
             home.reconfigure(mqtt={**home.config["mqtt"], "url": there.url()})
             home.bridge.hup()
             await second.wait_topic(f"{base}/lora/{DEVICE}/event/up", timeout=10)
-            await until(said, 200)
+            await until(said, 100)
         up_topic = f"{base}/lora/{DEVICE}/event/up"
         await second.wait_topic(up_topic, lambda one: counters([one]) == [said[-1]], 20)
         heard = list(dict.fromkeys(counters([*home.uplinks(), *second.on(up_topic)])))

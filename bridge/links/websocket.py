@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
@@ -49,8 +49,8 @@ class Gone(BridgeError):
         self.kind: Kind = kind
         self.status, self.after = status, after
 
-    def loss(self, seen: Instant) -> Loss:
-        return Loss(self.kind, str(self), seen, self.status, self.after)
+    def loss(self, seen: Instant, redact: Callable[[str], str]) -> Loss:
+        return Loss(self.kind, redact(str(self)), seen, self.status, self.after)
 
 
 class _Alive(client.ClientConnection):
