@@ -179,9 +179,9 @@ async def test_a_terminal_gets_a_live_screen_and_its_cursor_back(
     monkeypatch.setenv("NO_COLOR", "1" if no_colour else "")
     terminal = Terminal()
     async with publisher(broker) as client:
-        task = asyncio.create_task(watch(at(broker.url), out=terminal.out, header=["try: mosquitto_sub"]))
         await client.publish("ws2mqtt/lora/state", '{"state":"online"}', qos=1, retain=True)
         await client.publish("ws2mqtt/lora/event/up", b'{"evil":"\\u001b]0;x\\u0007"}', qos=1, retain=True)
+        task = asyncio.create_task(watch(at(broker.url), out=terminal.out, header=["try: mosquitto_sub"]))
         await terminal.until(lambda text: "1 events" in text and "evil=·]0;x·" in text)
         await ended(task)
     terminal.close()
