@@ -7,8 +7,6 @@
 
 import asyncio
 import itertools
-import math
-import re
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import fnmatchcase
@@ -21,23 +19,21 @@ from bridge.backends.reading import canonical
 from bridge.backends.session import CommandSpec
 from bridge.broker import Incoming
 from bridge.clock import instant
+from bridge.command_fields import converted, fields_of, identity
 from bridge.errors import BadCommand, BridgeError
 from bridge.model import Command, CommandError, Message, Response
-from bridge.options import CommandOptions, Duration, from_text
+from bridge.options import CommandOptions, Duration
 from bridge.payloads import JSON_PROPERTIES
 from bridge.times import rfc3339
 from bridge.topics import matches
 from bridge.watch.metrics import Histogram
 
-MAX_PAYLOAD = 256 * 1024
 MAX_LINE = 100
 MAX_DEPTH = 8  # the deepest subject of any platform
 TIMEOUT = Duration(10.0)
 _IDEMPOTENT_S = 600.0
 _IDEMPOTENT_KEYS = 10_000
 _CORRELATION = b"\x09"  # MQTT 5, 3.3.2.3.6
-_PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"(missing required|unknown) field `(.*)`", re.DOTALL)
 _numbers = itertools.count(1)  # of all commands of this process: a reload must not give a reference a second time
 
 
@@ -207,12 +203,12 @@ class Commands:
         spec = self._spec(one)
         if not any(fnmatchcase(one.name, allowed) for allowed in self._options.allow):
             raise BadCommand(f"commands.allow does not allow {one.name}", code=403, kind="not_allowed")
-        common = _converted({key: value for key, value in fields.items() if key in _COMMON_FIELDS}, _Common)
+        common = converted({key: value for key, value in fields.items() if key in _COMMON_FIELDS}, _Common)
         own = {key: value for key, value in fields.items() if key not in _COMMON_FIELDS}
         timeout = TIMEOUT if common.timeout is UNSET else common.timeout
         one.deadline = one.arrived + timeout
         one.send_by = one.deadline if message.expiry is None else min(one.deadline, one.arrived + message.expiry)
-        one.body = _converted(own, spec.body)
+        one.body = converted(own, spec.body)
         spec.check(one.body)
         if common.idempotency_key is not UNSET and not self._first(one, message.topic, common.idempotency_key, own):
             return False
@@ -348,60 +344,3 @@ class Commands:
             not_done = response.status in ("rejected", "expired")  # the key may be used again
             if not_done and self._once.get(one.once.place) is one.once:
                 del self._once[one.once.place]
-
-
-def identity(fields: dict[str, Any]) -> str | int | None:
-    """The sender's id, where it is one."""
-    value = fields.get("id")
-    return value if isinstance(value, str | int) and not isinstance(value, bool) else None
-
-
-def _number(text: str) -> int | float:
-    """A number with a point or exponent; JSON has one kind of number, so 5.0 is 5."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"the number {text[:40]} is out of range")
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
-
-
-_decoder = msgspec.json.Decoder(float_hook=_number)
-
-
-def fields_of(payload: bytes) -> dict[str, Any]:
-    """A command's payload; nothing is `{}`. Raises BadCommand."""
-    if len(payload) > MAX_PAYLOAD:
-        raise BadCommand(f"the payload has {len(payload)} bytes; at most {MAX_PAYLOAD} are taken", kind="too_large")
-    if not payload:
-        return {}
-    try:
-        value = _decoder.decode(payload)
-    except UnicodeDecodeError:
-        raise BadCommand("the payload is not UTF-8", kind="invalid_json") from None
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadCommand(f"the payload is not JSON: {error}", kind="invalid_json") from None
-    if not isinstance(value, dict):
-        raise BadCommand("the payload is not a JSON object: write {…}", kind="invalid_json")
-    return value
-
-
-def _converted(fields: dict[str, Any], kind: type[Any]) -> Any:
-    """The fields as the command's Struct. Raises BadCommand that names the field and shows a wrong number."""
-    try:
-        return msgspec.convert(fields, kind, dec_hook=from_text)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise _invalid(str(error), fields, kind) from None
-
-
-def _invalid(text: str, fields: dict[str, Any], kind: type[Any]) -> BadCommand:
-    if (named := _FIELD.search(text)) is not None:
-        known = ", ".join(msgspec_field.encode_name for msgspec_field in msgspec.structs.fields(kind))
-        missing = named[1] == "missing required"
-        remedy = "is required" if missing else f"is not a field of this command; there are {known or 'none'}"
-        return BadCommand(f"{named[2]} {remedy}", kind="missing_field" if missing else "unknown_field", field=named[2])
-    found = _PATH.match(text)
-    path = (found["path"] or "") if found else ""
-    what = found["what"] if found else text
-    value = fields.get(path.partition(".")[0].partition("[")[0])
-    shown = value if isinstance(value, int | float) else None
-    said = f", not {value!r}" if shown is not None else ""
-    return BadCommand(f"{path}: {what}{said}".lstrip(": "), kind="invalid_field", field=path or None, value=shown)

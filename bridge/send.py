@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from bridge.broker import REFUSED, Connection, Incoming, connect
-from bridge.commands import fields_of, identity
+from bridge.command_fields import fields_of, identity
 from bridge.errors import BadCommand, BridgeError, Refused, Transient
 from bridge.model import Message
 from bridge.options import MqttOptions

@@ -15,7 +15,8 @@ from bridge.backends.resiot.options import ResiotOptions
 from bridge.backends.resiot.session import COMMANDS, ResiotSession
 from bridge.backends.session import CommandSpec
 from bridge.broker import Incoming
-from bridge.commands import COMMON, MAX_DEPTH, MAX_LINE, MAX_PAYLOAD, Commands, NoFields, fields_of, filters
+from bridge.command_fields import MAX_PAYLOAD, fields_of
+from bridge.commands import COMMON, MAX_DEPTH, MAX_LINE, Commands, NoFields, filters
 from bridge.errors import BadCommand, Fatal
 from bridge.model import Command, CommandError, Instant, Message, Response
 from bridge.options import CommandOptions, Rate, Secret

@@ -1,0 +1,41 @@
+"""The table of retained topics: the newest message of each, and which of them the broker does not have yet."""
+
+from bridge.model import Message
+
+
+class States:
+    """The newest message of each retained topic, and which of them the broker does not have yet."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, Message] = {}
+        self._dirty: dict[str, None] = {}
+        self._flying: set[str] = set()
+
+    def put(self, message: Message) -> None:
+        self._latest[message.topic] = message
+        self._dirty[message.topic] = None
+
+    def next(self) -> Message | None:
+        """The first that is not on its way."""
+        for topic in self._dirty:
+            if topic not in self._flying:
+                del self._dirty[topic]
+                self._flying.add(topic)
+                return self._latest[topic]
+        return None
+
+    def done(self, message: Message, taken: bool) -> None:
+        """taken: the broker has it, or never will; else it is to be sent again, unless there is a newer one."""
+        self._flying.discard(message.topic)
+        if not taken:
+            self._dirty[message.topic] = None
+        elif not message.payload and self._latest.get(message.topic) is message:
+            del self._latest[message.topic]  # cleared, and nothing newer
+
+    def again(self) -> None:
+        """After a reconnect: everything, in the order in which it was first said."""
+        self._flying.clear()
+        self._dirty = dict.fromkeys(self._latest)
+
+    def pending(self) -> bool:
+        return bool(self._dirty or self._flying)
