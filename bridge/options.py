@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field
 
-OFF = "off"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|kB|KB|MB|GB)?")
@@ -118,6 +117,11 @@ def address_fault(url: str, schemes: tuple[str, ...]) -> str | None:
     return "has a #; write %23 where one is meant" if "#" in url else None
 
 
+def revealed(hidden: str | Secret) -> str:
+    """The text, where it may be a secret. For doors, at the moment of use."""
+    return hidden.reveal() if isinstance(hidden, Secret) else hidden
+
+
 class Reconnect(Struct, frozen=True, forbid_unknown_fields=True):
     """Exponential back-off with full jitter between `initial` and `max` seconds."""
 
@@ -145,12 +149,6 @@ class CommandOptions(Struct, frozen=True, forbid_unknown_fields=True):
 
     allow: tuple[str, ...] = ("*",)
     rate: Rate = Rate(5.0)
-
-
-class Backfill(Struct, frozen=True, forbid_unknown_fields=True):
-    """How far back the platform's history is read after a blindness."""
-
-    max: Duration = Duration(86400.0)
 
 
 class BackendOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):

@@ -6,8 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import msgspec
-
 from bridge.backends import PLATFORMS
 from bridge.clock import instant
 from bridge.commands import COMMON, Commands, filters
@@ -16,7 +14,7 @@ from bridge.links.backoff import Backoff
 from bridge.model import Instant, Message
 from bridge.options import BackendOptions, MqttOptions, OutboxOptions
 from bridge.outbox import Outbox
-from bridge.payloads import JSON_PROPERTIES, Writer
+from bridge.payloads import Writer
 from bridge.publisher import Publisher
 from bridge.state_topic import BackendState
 from bridge.supervisor import supervise
@@ -151,8 +149,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
     )
 
     def gone(error: str) -> Message:
-        state = BackendState("offline", None, error=error)
-        return Message(f"{writer.prefix}/state", msgspec.json.encode(state), JSON_PROPERTIES)
+        return writer.plain("state", BackendState("offline", None, error=error))
 
     publisher = Publisher(
         mqtt,

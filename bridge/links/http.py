@@ -6,7 +6,6 @@
 """
 
 import asyncio
-import hashlib
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +14,9 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
-from bridge.backends.session import Answer, Call, Hidden
-from bridge.links.tls import pinned, tls_context
-from bridge.options import BackendOptions, Secret
+from bridge.backends.session import Answer, Call
+from bridge.links.tls import compare, pinned, tls_context
+from bridge.options import BackendOptions, Secret, revealed
 
 MAX_ANSWER = 64 * 2**20
 _FETCH_S = 10.0
@@ -50,11 +49,11 @@ class Caller:
 
     async def _made(self, call: Call) -> Answer:
         client = await self._opened(call.url)
-        headers = {name: _shown(value) for name, value in call.headers.items()}
+        headers = {name: revealed(value) for name, value in call.headers.items()}
         body = call.body if isinstance(call.body, bytes | None) else msgspec.json.encode(_revealed(call.body))
         if body is not None:
             headers.setdefault("Content-Type", "application/json")
-        auth = (call.basic[0], _shown(call.basic[1])) if call.basic else None
+        auth = (call.basic[0], revealed(call.basic[1])) if call.basic else None
         async with client.stream(call.method, call.url, headers=headers, content=body, auth=auth) as response:
             read = bytearray()
             async for chunk in response.aiter_bytes():
@@ -90,14 +89,8 @@ async def _pinned(url: str, fingerprint: str, anybody: ssl.SSLContext) -> ssl.SS
         _, writer = await asyncio.open_connection(address.hostname, address.port or 443, ssl=anybody)
     certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
     writer.close()
-    seen = hashlib.sha256(certificate).hexdigest()
-    if seen != fingerprint.replace(":", "").lower():
-        raise ConnectionError(f"the server's certificate has another fingerprint: {seen}")
+    compare(certificate, fingerprint)
     return pinned(certificate)
-
-
-def _shown(hidden: Hidden) -> str:
-    return hidden.reveal() if isinstance(hidden, Secret) else hidden
 
 
 def _revealed(value: Any) -> Any:

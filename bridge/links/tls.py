@@ -1,5 +1,6 @@
 """How the other side's certificate is checked, for WebSockets, HTTP and MQTT alike."""
 
+import hashlib
 import ssl
 
 from bridge.options import PlatformTls, Tls
@@ -23,3 +24,10 @@ def pinned(certificate: bytes) -> ssl.SSLContext:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.load_verify_locations(cadata=certificate)
     return context
+
+
+def compare(certificate: bytes, fingerprint: str) -> None:
+    """Raises ConnectionError where this certificate (DER) is not the one: SHA-256 in hex, colons and case are free."""
+    seen = hashlib.sha256(certificate).hexdigest()
+    if seen != fingerprint.replace(":", "").lower():
+        raise ConnectionError(f"the server's certificate has another fingerprint: {seen}")

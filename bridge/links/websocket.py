@@ -7,7 +7,6 @@
 """
 
 import asyncio
-import hashlib
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
@@ -27,11 +26,11 @@ from websockets.exceptions import (
 from websockets.frames import CloseCode
 from websockets.headers import build_authorization_basic
 
-from bridge.backends.session import Dial, Hidden, Loss
+from bridge.backends.session import Dial, Loss
 from bridge.errors import BridgeError
-from bridge.links.tls import tls_context
+from bridge.links.tls import compare, tls_context
 from bridge.model import Instant
-from bridge.options import BackendOptions, Secret
+from bridge.options import BackendOptions, revealed
 
 _OPEN_S = 15.0
 _CLOSE_S = 10.0
@@ -73,10 +72,11 @@ class _Connect(client.connect):
         connection = await super().open_tcp_connection()
         if self.fingerprint is not None:
             tls = connection.transport.get_extra_info("ssl_object")
-            seen = hashlib.sha256(tls.getpeercert(binary_form=True)).hexdigest()
-            if seen != self.fingerprint:
+            try:
+                compare(tls.getpeercert(binary_form=True), self.fingerprint)
+            except ConnectionError:
                 connection.transport.abort()
-                raise ConnectionError(f"the server's certificate has another fingerprint: {seen}")
+                raise
         return connection
 
 
@@ -157,10 +157,10 @@ async def _closed(socket: client.ClientConnection) -> None:
 
 
 def _prepared(dial: Dial, options: BackendOptions) -> _Connect:
-    url = _shown(dial.url)
-    headers = {name: _shown(value) for name, value in dial.headers.items()}
+    url = revealed(dial.url)
+    headers = {name: revealed(value) for name, value in dial.headers.items()}
     if dial.basic is not None:
-        headers["Authorization"] = build_authorization_basic(dial.basic[0], _shown(dial.basic[1]))
+        headers["Authorization"] = build_authorization_basic(dial.basic[0], revealed(dial.basic[1]))
     tls: dict[str, Any] = {}
     if url.startswith("wss:"):
         tls["ssl"] = tls_context(options.tls)
@@ -180,12 +180,8 @@ def _prepared(dial: Dial, options: BackendOptions) -> _Connect:
         **tls,
     )
     if options.tls.fingerprint and url.startswith("wss:"):
-        connecting.fingerprint = options.tls.fingerprint.replace(":", "").lower()
+        connecting.fingerprint = options.tls.fingerprint
     return connecting
-
-
-def _shown(hidden: Hidden) -> str:
-    return hidden.reveal() if isinstance(hidden, Secret) else hidden
 
 
 def _answered(status: int, headers: Any) -> Gone:

@@ -21,7 +21,6 @@ WEBSOCKET_LOSSES = ("refused", "failed", "closed", "ping", "idle", "too_large", 
 MQTT_LOSSES = ("closed", "refused", "failed", "timeout", "taken_over", "bug")
 UNREAD = ("not_json", "not_text", "wrong_shape", "too_large")
 STATUSES = ("sent", "succeeded", "failed", "expired", "rejected", "unknown")
-COMMON_COMMANDS = ("reconnect", "pause", "resume")
 BRIDGE_COMMANDS = ("ping", "health", "log_level", "reload")
 RELOADS = ("ok", "failed")
 
