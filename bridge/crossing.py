@@ -14,12 +14,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from bridge.backends.session import Call, Dial, Gap, Hang, Platform, Send, Session, Step
 from bridge.clock import instant
 from bridge.links.backoff import Backoff
 from bridge.links.http import Caller
 from bridge.links.websocket import Gone, Link, open_link
-from bridge.model import Command, Condition, Event, Instant, Response, State, Unread
+from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import BackendOptions
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
@@ -27,6 +29,8 @@ from bridge.publisher import Publisher
 from bridge.state_topic import StateTopic
 from bridge.times import rfc3339
 from bridge.watch.metrics import Meter
+
+_ROOM_S = 0.05  # how often what is pulled looks for room
 
 
 @dataclass
@@ -39,6 +43,7 @@ class _Line:
     frames: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     opened: float = 0.0  # time.monotonic()
     asked: bool = False  # closed by a command
+    hung: bool = False  # by the session, which hears no more of it
 
 
 class Crossing:
@@ -72,7 +77,9 @@ class Crossing:
         self._caller = Caller(options)
         self._calls: set[asyncio.Task[None]] = set()
         self._lines: dict[str, _Line] = {}
-        self._backoffs: dict[str, Backoff] = {}
+        self._backoffs: dict[str, Backoff] = {}  # by link
+        self._retries = Backoff(options.reconnect)  # of calls
+        self._hasten = asyncio.Event()  # no back-off now: set and cleared at once
         self._group: asyncio.TaskGroup | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at: float | None = None
@@ -85,6 +92,7 @@ class Crossing:
             Unread: self._unread,
             Response: respond,
             Condition: self._condition,
+            Login: self._login,
         }
         self._does: dict[type, Callable[[Any], None]] = {
             Dial: self._dial,
@@ -118,6 +126,7 @@ class Crossing:
         """One session from its start to a pause, or to a bug."""
         self._session = self.platform.session(self.options)
         self._backoffs.clear()
+        self._retries.success()
         self._caller = Caller(self.options)
         try:
             async with asyncio.TaskGroup() as group:
@@ -158,12 +167,14 @@ class Crossing:
     # What commands ask of the crossing itself.
 
     def reconnect(self) -> None:
-        """Closes the links; they are dialled again at once."""
-        for line in self._lines.values():
+        """Closes the links; they are dialled again at once, and calls do not wait for their next try."""
+        self._hasten.set()
+        self._hasten.clear()
+        for line in list(self._lines.values()):
             if line.link is None:
                 if line.task is not None:
                     line.task.cancel()
-                self._dial(line.dial, 0.0)
+                self._dial(msgspec.structs.replace(line.dial, again=None, after=None))
             else:
                 line.asked = True
                 self._spawn(line.link.close())
@@ -218,19 +229,31 @@ class Crossing:
     def _condition(self, condition: Condition) -> None:
         self.state.set(condition.state, condition.error)
 
+    def _login(self, login: Login) -> None:
+        self._meter.auth[login.outcome] += 1
+        if login.outcome == "ok":
+            self._retries.success()
+
     def _send(self, send: Send) -> None:
         if (line := self._lines.get(send.link)) is not None:
             line.frames.put_nowait(send.frame)
 
     def _call(self, call: Call) -> None:
         """Runs beside the reading, which it never holds up."""
-        if (task := self._spawn(self._called(call, self._caller))) is not None:
+        delay = call.after if call.again is None else self._retries.after(call.again, call.after)
+        if call.again is not None:
+            self._next_try(delay, self._retries)
+        if (task := self._spawn(self._called(call, self._caller, delay))) is not None:
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
 
-    async def _called(self, call: Call, caller: Caller) -> None:
-        if call.after:
-            await asyncio.sleep(call.after)
+    async def _called(self, call: Call, caller: Caller, delay: float) -> None:
+        if delay:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await (self._hasten.wait() if call.again else asyncio.sleep(delay))
+        while call.pull and not self._outbox.room():
+            await asyncio.sleep(_ROOM_S)
         answer = await caller.call(call)
         self._carry(self._session.answered(call.id, answer, instant()))
 
@@ -268,28 +291,35 @@ class Crossing:
 
     # Links.
 
-    def _dial(self, dial: Dial, delay: float | None = None) -> None:
-        """Starts a link; the delay is the back-off's where it is not given, and none at the first try."""
-        backoff = self._backoffs.get(dial.link)
-        if backoff is None:
-            backoff = self._backoffs[dial.link] = Backoff(self.options.reconnect)
-            delay = 0.0
-        elif delay is None:
-            old = self._lines.get(dial.link)
-            after = dial.after
-            asked = old is not None and old.asked
-            delay = 0.0 if asked else backoff.after_refusal(after) if dial.slow else backoff.after_failure(after)
-        if delay:
-            self.state.set(self.state.now.state, self.state.now.error, delay, backoff.attempt)
+    def _dial(self, dial: Dial) -> None:
+        """Starts a link, at once or after the back-off."""
+        backoff = self._backoffs.setdefault(dial.link, Backoff(self.options.reconnect))
+        delay = dial.after or 0.0
+        if dial.again is not None:
+            delay = backoff.after(dial.again, dial.after)
+            self._next_try(delay, backoff)
         line = _Line(dial)
         self._lines[dial.link] = line
         if self._group is not None:
             line.task = self._group.create_task(self._link(line, delay, backoff))
 
+    def _next_try(self, delay: float, backoff: Backoff) -> None:
+        self.state.set(self.state.now.state, self.state.now.error, delay, backoff.attempt)
+
     def _hang(self, hang: Hang) -> None:
         line = self._lines.pop(hang.link, None)
-        if line is not None and line.link is not None:
+        if line is None:
+            return
+        line.hung = True
+        if line.link is not None:
             self._spawn(line.link.close())
+        elif line.task is not None:
+            line.task.cancel()
+        self._count_links()
+
+    def _count_links(self) -> None:
+        open_ones = (line for line in self._lines.values() if line.link is not None and not line.dial.pull)
+        self._meter.websocket_connected = any(open_ones)
 
     async def _link(self, line: _Line, delay: float, backoff: Backoff) -> None:
         """One link from its delay to its loss."""
@@ -311,8 +341,7 @@ class Crossing:
     def _opened(self, line: _Line, link: Link, backoff: Backoff) -> None:
         line.link, line.opened = link, instant().mono
         self._meter.websocket_connects["ok"] += 1
-        self._meter.auth["ok"] += 1
-        self._meter.websocket_connected = True
+        self._count_links()
         self._log.info("connected", extra={"link": line.dial.link, "attempt": backoff.attempt})
         self._carry(self._session.opened(line.dial.link, instant()))
 
@@ -320,6 +349,10 @@ class Crossing:
         meter, received, name, limit = self._meter, self._session.received, line.dial.link, self.options.max_frame
         fresh = True
         async for frame in link.frames():
+            while line.dial.pull and not self._outbox.room():
+                await asyncio.sleep(_ROOM_S)
+            if line.hung:
+                return
             meter.frames += 1
             meter.frame_bytes += len(frame)
             if fresh:  # an open socket alone proves little: a platform may accept and close at once
@@ -340,8 +373,6 @@ class Crossing:
         if line.link is None:
             outcome = "refused" if gone.kind == "refused" else "failed"
             self._meter.websocket_connects[outcome] += 1
-            if outcome == "refused":
-                self._meter.auth["refused"] += 1
         seen = self._last_sign(line, gone, now)
         if gone.kind == "too_large":
             self._carry(Step(heard=(Unread("too_large", b""),)))
@@ -349,13 +380,15 @@ class Crossing:
             self._backoffs[name].success()
         if self._lines.get(name) is not line:
             return  # hung up by the session, or replaced
-        self._meter.websocket_connected = False
-        kind = "asked" if line.asked else gone.kind
-        self._meter.websocket_reconnects[kind] += 1
+        del self._lines[name]
+        self._count_links()
         if line.asked:
             gone = Gone("asked", "reconnect was asked for")
         loss = gone.loss(seen, self._redact)  # a platform may say our own token back to us
         self._carry(self._session.lost(name, loss, now))
+        if line.dial.pull:  # the platform ends it where its history ends
+            return
+        self._meter.websocket_reconnects[gone.kind] += 1
         if not line.asked:
             extra = {"link": name, "reason": loss.error, "next_retry": self.state.now.next_retry}
             self._log.warning("lost" if line.link else "not connected", extra=extra)

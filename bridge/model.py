@@ -1,7 +1,7 @@
 """The nouns of the house: what is heard, what is said, and how the world is told.
 
-Everything here is a frozen value. `Event`, `State`, `Unread`, `Condition` and `Response` are what a session hears;
-`Message` is what leaves by the MQTT door; `Command` is what comes in by it.
+Everything here is a frozen value. `Event`, `State`, `Unread`, `Condition`, `Login` and `Response` are what a session
+hears; `Message` is what leaves by the MQTT door; `Command` is what comes in by it.
 """
 
 from collections.abc import Mapping
@@ -63,6 +63,12 @@ class Condition(Struct, frozen=True):
 
     state: ConditionState
     error: str | None = None
+
+
+class Login(Struct, frozen=True):
+    """How an attempt to log in ended: taken, told no, or not reached."""
+
+    outcome: Literal["ok", "refused", "failed"]
 
 
 ResponseStatus = Literal["accepted", "sent", "succeeded", "failed", "expired", "rejected", "unknown"]

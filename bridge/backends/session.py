@@ -13,25 +13,28 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from bridge.model import Command, Condition, Event, Instant, Response, State, Unread
+from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import BackendOptions, Secret
 from bridge.times import rfc3339, unix
 
 Hidden = str | Secret
+Again = Literal["failure", "refusal"]
 
 
 class Dial(Struct, frozen=True):
-    """Open a WebSocket. The crossing's back-off decides when.
+    """Open a WebSocket: at once, or after the crossing's back-off.
 
-    slow: after a refused login (30 s, 1 m, 2 m, 5 m …) · after: seconds at least, where the platform said so.
+    again: the last try ended so: "failure" (exponential) or "refusal" of a login (30 s, 1 m, 2 m, 5 m …) · after:
+    seconds at least, where the platform said so · pull: it brings history, read only while the outbox has room.
     """
 
     link: str
     url: Hidden
     headers: Mapping[str, Hidden] = {}
     basic: tuple[str, Hidden] | None = None
-    slow: bool = False
+    again: Again | None = None
     after: float | None = None
+    pull: bool = False
 
 
 class Send(Struct, frozen=True):
@@ -42,9 +45,10 @@ class Send(Struct, frozen=True):
 
 
 class Call(Struct, frozen=True):
-    """One HTTP request. id: told to answered() · body: a mapping becomes JSON at the door, where secrets in it are
-    revealed · basic: user name and password · deadline: seconds, after which the Answer says so · after: seconds to
-    wait first.
+    """One HTTP request. id: told to answered(), unique among those under way · body: a mapping becomes JSON at the
+    door, where secrets in it are revealed · basic: user name and password · deadline: seconds, after which the Answer
+    says so · after: seconds to wait first · again: as in Dial; all calls share one back-off, which Login("ok") starts
+    anew · pull: it brings history, and begins only while the outbox has room.
     """
 
     id: str
@@ -55,6 +59,8 @@ class Call(Struct, frozen=True):
     body: Mapping[str, Any] | bytes | None = None
     deadline: float = 30.0
     after: float = 0.0
+    again: Again | None = None
+    pull: bool = False
 
 
 class Hang(Struct, frozen=True):
@@ -68,10 +74,11 @@ class Step(Struct, frozen=True):
     """What follows from what happened.
 
     heard: in order · do: in order · wake: Instant.mono at which woken() is to be called; it may be called earlier, and
-    each Step says it anew · remember: handed to started() after a restart.
+    each Step says it anew · remember: handed to started() after a restart, the latest one; written together with every
+    event heard before it. Say it every few seconds at most: an older one only makes doubles, which the ids tell.
     """
 
-    heard: tuple[Event | State | Response | Unread | Condition, ...] = ()
+    heard: tuple[Event | State | Response | Unread | Condition | Login, ...] = ()
     do: tuple[Dial | Send | Call | Hang, ...] = ()
     wake: float | None = None
     remember: bytes | None = None

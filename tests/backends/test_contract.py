@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from bridge.backends import PLATFORMS
 from bridge.backends.session import Answer, Call, CommandSpec, Dial, Hang, Loss, Send, Session, Step
-from bridge.model import Command, Condition, Event, Instant, Response, State, Unread
+from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import from_text
 from bridge.payloads import Writer
 from bridge.topics import level, matches, text_of, too_long
@@ -208,6 +208,7 @@ class Talk:
             Response: self.response,
             Unread: unread,
             Condition: condition,
+            Login: lambda login: None,
             Dial: self.dial,
             Send: self.send,
             Call: self.call,

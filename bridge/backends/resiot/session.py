@@ -20,6 +20,7 @@ from bridge.backends.resiot.options import ResiotOptions
 from bridge.backends.resiot.usual import read as read_usual
 from bridge.backends.session import (
     NOTHING,
+    Again,
     Answer,
     Blindness,
     CommandSpec,
@@ -29,7 +30,7 @@ from bridge.backends.session import (
     Step,
     gap_event,
 )
-from bridge.model import Command, CommandError, Condition, Event, Instant, Response, State, Unread
+from bridge.model import Command, CommandError, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.times import rfc3339
 from bridge.topics import level
 
@@ -60,7 +61,7 @@ class ResiotSession:
         for eui, gateway in self._gateways.items():
             self._gateways[eui] = gateway.heard(now)
         gap = self._blind.ends(now)
-        told = (Condition("online"), gap_event(gap)) if gap else (Condition("online"),)
+        told = (Login("ok"), Condition("online"), *((gap_event(gap),) if gap else ()))
         return Step(heard=told, wake=self._wake())
 
     def received(self, link: str, frame: bytes, now: Instant) -> Step:
@@ -114,8 +115,10 @@ class ResiotSession:
         refused = loss.kind == "refused" or loss.status == 429  # the handshake is the login
         error = f"{loss.error}: check the token in url" if loss.kind == "refused" else loss.error
         condition = Condition("auth_failed" if refused else "offline", error)
-        again = Dial(MAIN, self._options.url, slow=refused, after=loss.after)
-        return Step((*self._downlinks.take(), condition), (again,), self._wake())
+        login = (Login("refused"),) if refused else ()
+        again: Again | None = None if loss.kind == "asked" else "refusal" if refused else "failure"
+        dial = Dial(MAIN, self._options.url, again=again, after=loss.after)
+        return Step((*self._downlinks.take(), *login, condition), (dial,), self._wake())
 
     def stopped(self, now: Instant) -> Step:
         self._downlinks.stopped(now)

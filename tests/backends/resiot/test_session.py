@@ -10,7 +10,7 @@ from bridge.backends.resiot.downlink import Downlink
 from bridge.backends.resiot.options import ResiotOptions
 from bridge.backends.resiot.session import ResiotSession
 from bridge.backends.session import NOTHING, Answer, Dial, Gap, Loss, Send, Step
-from bridge.model import Command, CommandError, Condition, Event, Instant, Response, State, Unread
+from bridge.model import Command, CommandError, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import Duration, Secret
 from tests.backends.samples import RESIOT_ALIVE, RESIOT_UP
 
@@ -70,7 +70,7 @@ def test_at_the_start_it_dials() -> None:
 def test_open_means_online_and_the_first_start_is_no_gap() -> None:
     session = fresh()
     session.started(None, None, at(0))
-    assert session.opened("main", at(1)) == Step((Condition("online"),))
+    assert session.opened("main", at(1)) == Step((Login("ok"), Condition("online")))
 
 
 @pytest.mark.parametrize(
@@ -79,28 +79,28 @@ def test_open_means_online_and_the_first_start_is_no_gap() -> None:
         (
             lost("refused", "HTTP 401", status=401),
             Condition("auth_failed", "HTTP 401: check the token in url"),
-            Dial("main", URL, slow=True),
+            Dial("main", URL, again="refusal"),
         ),
         (
             lost("refused", "HTTP 403", status=403, after=90.0),
             Condition("auth_failed", "HTTP 403: check the token in url"),
-            Dial("main", URL, slow=True, after=90.0),
+            Dial("main", URL, again="refusal", after=90.0),
         ),
-        (lost("closed", "closed: 1001"), Condition("offline", "closed: 1001"), Dial("main", URL)),
+        (lost("closed", "closed: 1001"), Condition("offline", "closed: 1001"), Dial("main", URL, again="failure")),
         (
             lost("failed", "HTTP 429", status=429, after=7.0),
             Condition("auth_failed", "HTTP 429"),
-            Dial("main", URL, slow=True, after=7.0),
+            Dial("main", URL, again="refusal", after=7.0),
         ),
         (
             lost("failed", "HTTP 503", status=503, after=7.0),
             Condition("offline", "HTTP 503"),
-            Dial("main", URL, after=7.0),
+            Dial("main", URL, again="failure", after=7.0),
         ),
-        (lost("failed", "no route"), Condition("offline", "no route"), Dial("main", URL)),
-        (lost("ping", "no pong"), Condition("offline", "no pong"), Dial("main", URL)),
-        (lost("idle", "silent"), Condition("offline", "silent"), Dial("main", URL)),
-        (lost("too_large", "too large"), Condition("offline", "too large"), Dial("main", URL)),
+        (lost("failed", "no route"), Condition("offline", "no route"), Dial("main", URL, again="failure")),
+        (lost("ping", "no pong"), Condition("offline", "no pong"), Dial("main", URL, again="failure")),
+        (lost("idle", "silent"), Condition("offline", "silent"), Dial("main", URL, again="failure")),
+        (lost("too_large", "too large"), Condition("offline", "too large"), Dial("main", URL, again="failure")),
         (lost("asked", "asked for"), Condition("offline", "asked for"), Dial("main", URL)),
     ],
     ids=lambda value: value.kind if isinstance(value, Loss) else "",
@@ -111,7 +111,8 @@ def test_a_loss_is_told_and_dialled_again(loss: Loss, condition: Condition, dial
     session.started(None, None, at(0))
     if open_before:
         session.opened("main", at(1))
-    assert session.lost("main", loss, at(60)) == Step((condition,), (dial,))
+    login = (Login("refused"),) if condition.state == "auth_failed" else ()
+    assert session.lost("main", loss, at(60)) == Step((*login, condition), (dial,))
 
 
 def test_the_secret_address_is_in_no_words() -> None:
@@ -126,7 +127,9 @@ def test_the_secret_address_is_in_no_words() -> None:
 def test_a_gap_is_from_the_last_sign_of_life_until_open_again() -> None:
     session = talking()
     session.lost("main", lost("closed", "closed: 1006", seen=50), at(60))
-    assert session.opened("main", at(70)) == Step((Condition("online"), gap("15:50", "16:10", "closed: 1006")))
+    assert session.opened("main", at(70)) == Step(
+        (Login("ok"), Condition("online"), gap("15:50", "16:10", "closed: 1006"))
+    )
 
 
 def test_failed_tries_do_not_shorten_a_gap_nor_change_its_reason() -> None:
@@ -134,7 +137,7 @@ def test_failed_tries_do_not_shorten_a_gap_nor_change_its_reason() -> None:
     session.lost("main", lost("ping", "no pong", seen=50), at(60))
     session.lost("main", lost("failed", "no route", seen=55), at(65))
     session.lost("main", lost("refused", "HTTP 401", seen=65), at(66))
-    assert session.opened("main", at(130)).heard == (Condition("online"), gap("15:50", "17:10", "no pong"))
+    assert session.opened("main", at(130)).heard == (Login("ok"), Condition("online"), gap("15:50", "17:10", "no pong"))
 
 
 def test_each_gap_is_told_once() -> None:
@@ -142,14 +145,14 @@ def test_each_gap_is_told_once() -> None:
     session.lost("main", lost("closed", "a", seen=50), at(60))
     session.opened("main", at(70))
     session.lost("main", lost("closed", "b", seen=80), at(80))
-    assert session.opened("main", at(90)).heard == (Condition("online"), gap("16:20", "16:30", "b"))
+    assert session.opened("main", at(90)).heard == (Login("ok"), Condition("online"), gap("16:20", "16:30", "b"))
 
 
 def test_a_platform_that_was_never_reached_leaves_no_gap() -> None:
     session = fresh()
     session.started(None, None, at(0))
     session.lost("main", lost("failed", "no route", seen=0), at(1))
-    assert session.opened("main", at(90)).heard == (Condition("online"),)
+    assert session.opened("main", at(90)).heard == (Login("ok"), Condition("online"))
 
 
 def test_a_restart_is_a_gap_from_the_last_sign_of_life_before_it() -> None:
@@ -157,7 +160,7 @@ def test_a_restart_is_a_gap_from_the_last_sign_of_life_before_it() -> None:
     session.started(None, at(-3600), at(0))
     session.lost("main", lost("failed", "no route", seen=0), at(1))
     told = Gap("2024-03-05T06:15:00.000000Z", "2024-03-05T07:15:10.000000Z", "restarted", "none")
-    assert session.opened("main", at(10)).heard == (Condition("online"), Event("", "gap", told))
+    assert session.opened("main", at(10)).heard == (Login("ok"), Condition("online"), Event("", "gap", told))
     assert told.seconds == 3610.0
 
 
