@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from bridge.model import Message
 from bridge.options import CommandOptions
 from bridge.payloads import JSON_PROPERTIES
 from bridge.publisher import Publisher
+from bridge.spool import lock
 from bridge.supervisor import supervise
 from bridge.times import rfc3339
 from bridge.unit import House, Lasting, Unit, health, make
@@ -75,10 +77,12 @@ class App:
         self._house = House(config.mqtt, self.session, self._announced, self.redact)
         self._tasks: list[asyncio.Task[None]] = []
         self._web = contextlib.AsyncExitStack()
+        self._held = contextlib.ExitStack()  # the outbox's folder
 
     async def run(self) -> int:
         """Until stop(). Returns the exit code. Raises Fatal where it cannot start."""
         await self._listen(self.config.http.listen)
+        self._lock()
         self._open_bridge()
         self._tasks.append(asyncio.create_task(self._report()))
         for name, options in self.config.backends.items():
@@ -101,6 +105,15 @@ class App:
         finally:
             await self._end()
         return 0
+
+    def _lock(self) -> None:
+        """The outbox's folder is this process's alone. Raises Fatal where it is another's."""
+        if self.config.outbox.path is None:
+            return
+        try:
+            self._held.callback(os.close, lock(Path(self.config.outbox.path)))
+        except OSError as error:  # said again by each backend, and tried again
+            self.log.error("outbox.path cannot be used", extra={"path": self.config.outbox.path, "reason": str(error)})
 
     def stop(self) -> None:
         """Asks for the orderly end; asked again, the end is at once."""
@@ -197,7 +210,7 @@ class App:
         word = options.__struct_config__.tag
         lasting = self.lasting.get(name)
         if lasting is None:
-            lasting = self.lasting[name] = Lasting.of(word, self.config.outbox)
+            lasting = self.lasting[name] = Lasting.of(name, word, self.config.outbox, self.session)
         self.meters.backends[name] = lasting.meter
         unit = self.units[name] = make(self._house, name, options, lasting)
         unit.start()
@@ -206,6 +219,8 @@ class App:
         """Ends one backend for a reload; its outbox stays, or is emptied where the backend is gone."""
         unit = self.units.pop(name)
         await unit.stop_intake()
+        if gone:
+            unit.clear_states()
         unit.crossing.state.farewell(
             *(("disabled", "removed from the configuration") if gone else ("offline", "reloading"))
         )
@@ -229,6 +244,8 @@ class App:
                 raise BadCommand("ws2mqtt is stopping", code=503, kind="stopping")
             try:
                 config = await asyncio.to_thread(self._load)
+                if config.outbox.path != self.config.outbox.path:
+                    raise self._refused(["outbox.path: cannot change while ws2mqtt runs; restart it"])
                 if config.http != self.config.http:
                     await self._listen(config.http.listen)
             except BadConfig as bad:
@@ -263,7 +280,7 @@ class App:
         await asyncio.gather(*(self._halt(name, gone=name in removed) for name in ended))
         for name in ended:
             if type(old.backends[name]) is not type(config.backends.get(name)):
-                self._forget(name)
+                await self._forget(name)
         await self._take_groups(groups)
         for name in (*changed, *added):
             self._start(name, config.backends[name])
@@ -278,12 +295,9 @@ class App:
         for lasting in self.lasting.values():
             lasting.outbox.options = self.config.outbox
 
-    def _forget(self, name: str) -> None:
-        """A backend that is gone, or became another platform: what it still held is lost, counted and said."""
-        lasting = self.lasting.pop(name)
-        if waiting := len(lasting.outbox):
-            BackendLog(name).warning("events of a removed backend dropped", extra={"events": waiting})
-        lasting.outbox.abandon()
+    async def _forget(self, name: str) -> None:
+        """A backend that is gone, or became another platform: what it still held is on disk, or lost and counted."""
+        await self._put_away(name, self.lasting.pop(name), "removed from the configuration")
         self.meters.backends.pop(name, None)
 
     async def _change_broker(self) -> None:
@@ -295,6 +309,13 @@ class App:
         self._open_bridge()
         for unit in self.units.values():
             unit.join_broker(self.config.mqtt)
+
+    async def _put_away(self, name: str, lasting: Lasting, why: str) -> None:
+        """The end of what a backend still holds."""
+        if lost := await lasting.end():
+            BackendLog(name).warning("events lost", extra={"events": lost, "reason": why})
+        if kept := len(lasting.outbox):
+            BackendLog(name).info("events kept on disk", extra={"events": kept, "reason": why})
 
     async def _last_words(self) -> None:
         """`offline`, and the end of the bridge's own connection."""
@@ -364,15 +385,15 @@ class App:
             async with asyncio.timeout_at(grace):
                 await asyncio.gather(*(unit.publisher.drained() for unit in self.units.values()))
         await asyncio.gather(*(unit.end() for unit in self.units.values()))
-        for name, lasting in self.lasting.items():
-            if waiting := len(lasting.outbox):
-                BackendLog(name).warning("events lost: the broker was not reached", extra={"events": waiting})
-                lasting.outbox.abandon()
+        await asyncio.gather(
+            *(self._put_away(name, lasting, "the broker was not reached") for name, lasting in self.lasting.items())
+        )
         await self._last_words()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._web.aclose()
+        self._held.close()
         self.log.info("stopped")
 
 

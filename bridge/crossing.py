@@ -21,7 +21,8 @@ from bridge.clock import instant
 from bridge.links.backoff import Backoff
 from bridge.links.http import Caller
 from bridge.links.websocket import Gone, Link, open_link
-from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
+from bridge.model import Census, Command, Condition, Event, Instant, Login, Message, Response, State, Unread
+from bridge.notes import Notes
 from bridge.options import BackendOptions
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
@@ -63,7 +64,7 @@ class Crossing:
         respond: Callable[[Response], None],
         abandon: Callable[[str], None],
         redact: Callable[[str], str],
-        seen: Instant | None = None,
+        notes: Notes,
     ) -> None:
         self.name, self.platform, self.options = name, platform, options
         self._outbox, self._publisher, self._writer, self._meter, self._log = outbox, publisher, writer, meter, log
@@ -83,7 +84,7 @@ class Crossing:
         self._group: asyncio.TaskGroup | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at: float | None = None
-        self.seen = seen  # the last sign of life of any link
+        self.notes = notes
         self._paused = not options.enabled
         self._changed = asyncio.Event()  # paused or resumed
         self._hears: dict[type, Callable[[Any], None]] = {
@@ -93,6 +94,7 @@ class Crossing:
             Response: respond,
             Condition: self._condition,
             Login: self._login,
+            Census: self.census,
         }
         self._does: dict[type, Callable[[Any], None]] = {
             Dial: self._dial,
@@ -117,7 +119,7 @@ class Crossing:
     def failed(self, delay: float) -> None:
         """A bug ended run(), which is called again after the delay."""
         self._meter.websocket_reconnects["bug"] += 1
-        self.seen = instant()
+        self.notes.seen = instant()
         self._abandon("the backend was restarted after an internal error")
         self.state.set("offline", "internal error, see the log", delay)
         self.state.tell()
@@ -131,7 +133,7 @@ class Crossing:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self._carry(self._session.started(None, self.seen, instant()))
+                self._carry(self._session.started(self.notes.memory, self.notes.seen, instant()))
                 await self._changed.wait()
                 await self._hang_all()
                 self._carry(self._session.stopped(instant()))
@@ -205,6 +207,8 @@ class Crossing:
             self._does[type(do)](do)
         if step.wake is not None and (self._wake_at is None or step.wake < self._wake_at):
             self._set_timer(step.wake)
+        if step.remember is not None:
+            self.notes.memory = step.remember
         self.state.tell()
 
     def _event(self, event: Event) -> None:
@@ -233,6 +237,13 @@ class Crossing:
         self._meter.auth[login.outcome] += 1
         if login.outcome == "ok":
             self._retries.success()
+
+    def census(self, census: Census) -> None:
+        """Clears the retained states of subjects that are no more."""
+        there = {self._writer.state_topic(subject) for subject in census.subjects}
+        there.add(self._writer.state_topic(""))
+        for topic in self.notes.topics - there:
+            self._publisher.state(Message(topic, b""))
 
     def _send(self, send: Send) -> None:
         if (line := self._lines.get(send.link)) is not None:
@@ -396,10 +407,16 @@ class Crossing:
     def _last_sign(self, line: _Line, gone: Gone, now: Instant) -> Instant:
         """When the link was last alive: now, if the platform itself closed it."""
         if line.link is None:
-            return self.seen or now
+            return self.notes.seen or now
         mono = now.mono if gone.kind in ("closed", "asked", "too_large") else line.link.heard or now.mono
-        self.seen = Instant(mono, now.unix - (now.mono - mono))
-        return self.seen
+        self.notes.seen = Instant(mono, now.unix - (now.mono - mono))
+        return self.notes.seen
+
+    def sign(self) -> Instant | None:
+        """The last sign of life of any link, if one is open."""
+        mono = max((line.link.heard for line in self._lines.values() if line.link is not None), default=0.0)
+        now = instant()
+        return Instant(mono, now.unix - (now.mono - mono)) if mono else None
 
 
 async def _ended(task: asyncio.Future[None]) -> None:

@@ -1,7 +1,7 @@
 """The nouns of the house: what is heard, what is said, and how the world is told.
 
-Everything here is a frozen value. `Event`, `State`, `Unread`, `Condition`, `Login` and `Response` are what a session
-hears; `Message` is what leaves by the MQTT door; `Command` is what comes in by it.
+Everything here is a frozen value. `Event`, `State`, `Unread`, `Condition`, `Login`, `Census` and `Response` are
+what a session hears; `Message` is what leaves by the MQTT door; `Command` is what comes in by it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Raw, Struct
 
 
-class Instant(Struct, frozen=True, order=True):
+class Instant(Struct, frozen=True, order=True, array_like=True):
     """A moment, by both clocks.
 
     mono: seconds that only ever go forward: for deadlines and timers · unix: seconds since 1970: for what people read.
@@ -65,6 +65,12 @@ class Condition(Struct, frozen=True):
     error: str | None = None
 
 
+class Census(Struct, frozen=True):
+    """Every subject that has a state: a state that any other subject was given, before a restart even, is gone."""
+
+    subjects: frozenset[str]
+
+
 class Login(Struct, frozen=True):
     """How an attempt to log in ended: taken, told no, or not reached."""
 
@@ -112,7 +118,7 @@ class Command(Struct, frozen=True):
     deadline: float
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, array_like=True):
     """One PUBLISH, made once: topic and payload, and the encoded MQTT 5 properties (without their length prefix)."""
 
     topic: str

@@ -4,10 +4,14 @@
 2. Order is the order of append().
 3. received + recovered == published + dropped + waiting, at every moment.
 4. When it is full the oldest event goes that is not on its way already; on its way means peeked and not rewound.
+5. With a shelf (a file on disk), what has been written may leave memory. By position it is then: those in memory at the
+   front · those on the shelf only · those in memory at the back. Nothing is ever peeked from behind the shelf.
 """
 
-from collections.abc import Iterable
-from typing import Literal
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
@@ -15,8 +19,12 @@ from bridge.model import Instant, Message
 from bridge.options import OutboxOptions
 from bridge.topics import too_long
 
-DropReason = Literal["outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown"]
+DropReason = Literal["outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown", "unreadable"]
 DROP_REASONS: tuple[DropReason, ...] = ("outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown")
+KEEP = 4 * 2**20  # bytes at the front that stay in memory though they are on the shelf
+_NONE = -1
+_GROUP = 5_000  # events written at once
+PLACE = 48  # bytes beside the message that an event takes on the shelf
 
 
 class Ledger(Struct):
@@ -32,12 +40,57 @@ class Ledger(Struct):
         return cls(received=dict.fromkeys((*types, "other"), 0), dropped=dict.fromkeys(DROP_REASONS, 0))
 
 
-class Entry(Struct, frozen=True):
+class Entry(Struct, frozen=True, array_like=True):
     """One event that waits. position: its place in the order · recorded: when it was read."""
 
     position: int
     message: Message
     recorded: Instant
+
+
+class Found(Struct, frozen=True):
+    """What a shelf held when it was opened: positions from `first` up to (not with) `end`."""
+
+    first: int
+    end: int
+    events: int
+    bytes: int
+
+
+class Chunk(Struct):
+    """Events that were written together, and are forgotten together.
+
+    left: how many of them still wait, in memory · total: how many were written.
+    """
+
+    first: int
+    last: int
+    total: int
+    bytes: int
+    left: int
+
+
+class Shelf(Protocol):
+    """Where what was written can be read again."""
+
+    def read(self, position: int) -> tuple[Chunk, Sequence[Entry]] | None:
+        """The chunk at or behind a position, with its events from there on (none where they cannot be decoded).
+
+        None: there is no such chunk. Raises OSError where the shelf cannot be read.
+        """
+
+
+class Group(Struct, frozen=True):
+    """What is to be written at once.
+
+    gone: chunks to forget, by their first position · head: what is before it has left · whole: nothing
+    else is unwritten.
+    """
+
+    entries: list[Entry]
+    gone: list[int]
+    head: int
+    whole: bool
 
 
 class Outbox:
@@ -46,12 +99,25 @@ class Outbox:
     def __init__(self, options: OutboxOptions, types: Iterable[str]) -> None:
         self.options = options  # a reload may replace them
         self.ledger = Ledger.of(types)
+        self.bytes = 0  # of all that waits
+        self.kept = False  # what waits outlives the process
+        self.hold = False  # nothing is peeked before it is written
+        self.appended: Callable[[], None] = lambda: None  # called while `hold`
+        self.broken = False  # the shelf could not be read: what it alone had is lost, and counted
         self._entries: dict[int, Entry] = {}
         self._head = 0  # the oldest that waits
         self._unsent = 0  # the oldest that is not on its way
         self._end = 0
-        self.bytes = 0
         self._number = 0
+        self._place = 0
+        self._shelf: Shelf | None = None
+        self._away = self._back = _NONE  # from _away up to _back: on the shelf only
+        self._stored = self._stored_bytes = 0  # that are there
+        self._written = 0  # what is before it and still waits is on the shelf
+        self._head_written = 0
+        self._chunks: deque[Chunk] = deque()  # those in memory, in order; some with nothing left
+        self._chunk_of: dict[int, Chunk] = {}
+        self._gone: list[int] = []
 
     def number(self) -> int:
         """The next event's number, from 1: given on reading, so that a hole is a counted drop."""
@@ -59,7 +125,12 @@ class Outbox:
         return self._number
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + self._stored
+
+    @property
+    def end(self) -> int:
+        """The position of the next event."""
+        return self._end
 
     def append(self, message: Message, kind: str, now: Instant) -> None:
         """Takes an event in; kind: its type, for the count."""
@@ -69,14 +140,22 @@ class Outbox:
             self.ledger.dropped["topic_too_long"] += 1
             return
         self.expire(now)
-        if message.size > self.options.max_bytes:  # it would push out all others, and then go itself
+        size, limit = message.size + self._place, self._limit()
+        if size > limit:  # it would push out all others, and then go itself
             self.ledger.dropped["outbox_full"] += 1
             return
         self._entries[self._end] = Entry(self._end, message, now)
         self._end += 1
-        self.bytes += message.size
-        while self.bytes > self.options.max_bytes and self._entries:
+        self.bytes += size
+        while self.bytes > limit and len(self):
             self._drop(self._oldest_unsent(), "outbox_full")
+        if self.hold:
+            self.appended()
+
+    def _limit(self) -> int:
+        """On disk a twelfth is left for what the file needs beside the events."""
+        whole = self.options.max_bytes
+        return whole if self._shelf is None else whole - whole // 12
 
     def room(self) -> bool:
         """Whether what is pulled (history) may be appended: less than half full."""
@@ -84,20 +163,23 @@ class Outbox:
 
     def oldest(self) -> Entry | None:
         """The longest waiting one."""
+        while self._head == self._away:
+            self._fetch()
         return self._entries.get(self._head)
 
     def peek(self) -> Entry | None:
         """The next event that is not on its way; from now on it is."""
         while self._unsent < self._end:
+            if self._unsent == self._away:
+                self._fetch()
+                continue
+            if self.hold and self._unsent >= self._written:
+                return None
             entry = self._entries.get(self._unsent)
             self._unsent += 1
             if entry is not None:
                 return entry
         return None
-
-    def unsent(self) -> bool:
-        """Whether peek() would give something (or came close)."""
-        return self._unsent < self._end
 
     def rewind(self) -> None:
         """Nothing is on its way any more: everything that waits is to be sent again, in order."""
@@ -121,14 +203,160 @@ class Outbox:
             self._drop(entry.position, "too_old")
 
     def abandon(self) -> None:
-        """The program ends and there is no disk: what still waits is lost, counted."""
+        """The program ends: what is not on a shelf is lost, counted."""
         for position in list(self._entries):
-            self._drop(position, "shutdown")
+            if position not in self._chunk_of:
+                self._drop(position, "shutdown")
+
+    # The shelf.
+
+    def attach(self, shelf: Shelf, found: Found) -> None:
+        """From now on there is a shelf; what it holds comes behind what is in memory (nothing, at the start)."""
+        self._shelf, self._place = shelf, PLACE
+        self.bytes += PLACE * len(self._entries)
+        if not self._entries:
+            self._head = self._unsent = self._head_written = found.first
+            self._written = found.end
+        if found.events:
+            self._away, self._back = found.first, found.end
+            self._stored, self._stored_bytes = found.events, found.bytes
+            self.bytes += found.bytes
+            self.ledger.recovered += found.events
+        self._end = max(self._end, found.end)
+
+    def detach(self) -> None:
+        """The shelf is gone, with everything that only it had; what is in memory is to be written anew."""
+        self._forget_stored()
+        self.bytes -= self._place * len(self._entries)
+        self._shelf, self._place = None, 0
+        self.kept = self.hold = self.broken = False
+        self._chunks.clear()
+        self._chunk_of.clear()
+        self._gone.clear()
+        self._written = self._head
+
+    def unwritten(self, since: float | None) -> Group:
+        """What is to be written: events read before `since` (Instant.mono; None: all), chunks to forget."""
+        entries: list[Entry] = []
+        position = max(self._written, self._head)
+        while position < self._end and len(entries) < _GROUP:
+            if position == self._away:
+                position = self._back
+                continue
+            entry = self._entries.get(position)
+            if entry is not None:
+                if since is not None and entry.recorded.mono > since:
+                    break
+                entries.append(entry)
+            position += 1
+        head = self._head if self._head != self._head_written and self._chunk_of else self._head_written
+        return Group(entries, list(self._gone), head, whole=position >= self._end)
+
+    def idle(self, group: Group) -> bool:
+        """Whether a group says nothing new."""
+        return not group.entries and not group.gone and group.head == self._head_written
+
+    def wrote(self, group: Group, chunks: Iterable[Chunk]) -> None:
+        """A group of unwritten() is on the shelf, in these chunks; what left meanwhile is forgotten with them."""
+        del self._gone[: len(group.gone)]
+        self._head_written = group.head
+        if group.entries:
+            self._written = group.entries[-1].position + 1
+        entries = iter(group.entries)
+        for chunk in chunks:
+            waiting = islice(entries, chunk.total)
+            left = [entry.position for entry in waiting if entry.position in self._entries]
+            self._place_chunk(chunk, left)
+        self._make_room()
+
+    def _place_chunk(self, chunk: Chunk, left: Sequence[int]) -> None:
+        """A chunk's events are in memory (and on the shelf)."""
+        chunk.left = len(left)
+        if not left:
+            self._gone.append(chunk.first)
+            return
+        self._chunks.append(chunk)
+        self._chunk_of.update(dict.fromkeys(left, chunk))
+
+    def _make_room(self) -> None:
+        """What is on the shelf leaves memory, but for the front."""
+        while self._chunks and not self._chunks[0].left:
+            self._chunks.popleft()
+        if self._stored:
+            start = self._back
+        elif self.bytes > KEEP:
+            start = self._behind_front()
+        else:
+            return
+        while self._chunks and self._chunks[-1].first >= start:
+            chunk = self._chunks.pop()
+            for position in range(chunk.first, chunk.last + 1):
+                if self._entries.pop(position, None) is not None:
+                    del self._chunk_of[position]
+            self._stored += chunk.total
+            self._stored_bytes += chunk.bytes
+            self._away = min(self._away, chunk.first) if self._away != _NONE else chunk.first
+            self._back = max(self._back, chunk.last + 1)
+
+    def _behind_front(self) -> int:
+        """The first position that may leave memory: not on its way, and from there on every chunk is whole."""
+        front, start = 0, self._end
+        for chunk in self._chunks:
+            front += chunk.bytes
+            whole = chunk.left == chunk.total
+            if not whole or chunk.first < self._unsent or front <= KEEP // 2:
+                start = self._end
+            elif start == self._end:
+                start = chunk.first
+        return start
+
+    def _fetch(self) -> None:
+        """The next chunk from the shelf into memory."""
+        assert self._shelf is not None
+        try:
+            read = self._shelf.read(self._away)
+        except OSError:
+            self.broken = True
+            read = None
+        if read is None or read[0].first >= self._back:
+            self._forget_stored()
+            return
+        chunk, entries = read
+        lost = chunk.total - len(entries)
+        self._entries.update((entry.position, entry) for entry in entries)
+        self._place_chunk(chunk, [entry.position for entry in entries])
+        self._stored -= chunk.total
+        self._stored_bytes -= chunk.bytes
+        if lost:
+            self._unreadable(lost)
+            self.bytes -= chunk.bytes - sum(entry.message.size + self._place for entry in entries)
+        self._away = chunk.last + 1
+        if self._away >= self._back:
+            self._forget_stored()
+        self._skip()
+
+    def _forget_stored(self) -> None:
+        """Nothing is on the shelf only (any more); what should have been there is lost."""
+        if self._stored:
+            self._unreadable(self._stored)
+        self.bytes -= self._stored_bytes
+        self._stored = self._stored_bytes = 0
+        self._away = self._back = _NONE
+        self._skip()
+
+    def _unreadable(self, events: int) -> None:
+        """The disk has lost them: so rare that the series begins with the first."""
+        self.ledger.dropped["unreadable"] = self.ledger.dropped.get("unreadable", 0) + events
+
+    # Leaving.
 
     def _oldest_unsent(self) -> int:
         """Steps over what is gone, so that a full outbox is not searched anew for every event."""
         while self._unsent < self._end and self._unsent not in self._entries:
-            self._unsent += 1
+            if self._unsent == self._away:
+                self._fetch()
+            else:
+                self._unsent += 1
         return self._unsent if self._unsent < self._end else self._head
 
     def _drop(self, position: int, reason: DropReason) -> None:
@@ -137,9 +365,19 @@ class Outbox:
 
     def _take(self, position: int) -> Entry | None:
         entry = self._entries.pop(position, None)
-        if entry is not None:
-            self.bytes -= entry.message.size
-            while self._head < self._end and self._head not in self._entries:
-                self._head += 1
-            self._unsent = max(self._unsent, self._head)
+        if entry is None:
+            return None
+        self.bytes -= entry.message.size + self._place
+        if (chunk := self._chunk_of.pop(position, None)) is not None:
+            chunk.left -= 1
+            if not chunk.left:
+                self._gone.append(chunk.first)
+        if position == self._head:
+            self._skip()
         return entry
+
+    def _skip(self) -> None:
+        """The head steps over what has left."""
+        while self._head < self._end and self._head not in self._entries and self._head != self._away:
+            self._head += 1
+        self._unsent = max(self._unsent, self._head)

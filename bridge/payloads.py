@@ -134,9 +134,13 @@ class Writer:
             return Message(topic, payload, self._properties + _attributes(cloud))
         return Message(topic, _pack(cloud) if self._packed else _json.encode(cloud), self._properties)
 
+    def state_topic(self, subject: str) -> str:
+        """Where a subject's state is retained; "": the backend's own."""
+        return f"{join(self.prefix, subject)}/state"
+
     def state(self, state: State) -> Message:
         """Flat JSON; no payload at all when the subject is gone, which clears the retained message."""
-        topic = f"{join(self.prefix, state.subject)}/state"
+        topic = self.state_topic(state.subject)
         if state.data is None:
             return Message(topic, b"")
         payload = bytes(state.data) if isinstance(state.data, Raw) else _json.encode(state.data)

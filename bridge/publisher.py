@@ -60,12 +60,13 @@ class Publisher:
         log: logging.LoggerAdapter[logging.Logger],
         outbox: Outbox | None = None,
         changed: Callable[[str | None], None] = lambda error: None,
+        retained: Callable[[str, bool], None] = lambda topic, there: None,
         after: asyncio.Event | None = None,
     ) -> None:
         self.options, self.client_id = options, client_id
         self._will, self._filters, self._incoming = will, filters, incoming
         self._meter, self._log, self._outbox, self._changed, self._after = meter, log, outbox, changed, after
-        self.states = States()
+        self.states = States(retained)
         self._responses: deque[Message] = deque()
         self._refused_for_now: list[Message] = []  # responses, by quota
         self._once: deque[tuple[Message, int]] = deque(maxlen=1000)
@@ -113,8 +114,8 @@ class Publisher:
         return self._connection is not None
 
     async def drained(self) -> None:
-        """Returns when everything handed in so far is with the broker; without one, when no event waits for it."""
-        while not self._empty() and (self._connection is not None or self._outbox):
+        """Returns when everything handed in so far is with the broker; without one, when no event would be lost."""
+        while not self._empty() and (self._connection is not None or (self._outbox and not self._outbox.kept)):
             self._idle.clear()
             await self._idle.wait()
 

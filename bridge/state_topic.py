@@ -36,7 +36,7 @@ class StateTopic:
         self._say, self._redact, self._last_event = say, redact, last_event
         self.now = BackendState("connecting", rfc3339(instant().unix))
         self._told: BackendState | None = None
-        self._warning: str | None = None  # about our own MQTT side
+        self._warnings: dict[str, str] = {}  # about our own side, by what they are about
 
     def set(self, state: ConditionState, error: str | None, delay: float = 0.0, attempt: int = 0) -> None:
         """delay: seconds to the next try, 0: none is planned."""
@@ -56,18 +56,22 @@ class StateTopic:
             self._told = self.now
             self._say(self.shown())
 
-    def warn(self, warning: str | None) -> None:
+    def warn(self, about: str, warning: str | None) -> None:
         """Something wrong on our own side, shown until it is taken back; says the state again in any case."""
-        self._warning, self._told = warning, None
+        self._warnings.pop(about, None)
+        if warning is not None:
+            self._warnings[about] = warning
+        self._told = None
         self.tell()
 
     def shown(self) -> BackendState:
         """As it is published: our own trouble makes an online backend degraded."""
         now = self.now
-        if self._warning is None:
+        if not self._warnings:
             return now
+        warning = "; ".join((*self._warnings.values(), *((now.error,) if now.error else ())))
         state: ConditionState = "degraded" if now.state == "online" else now.state
-        return BackendState(state, now.since, now.attempt, now.next_retry, self._warning, now.last_event)
+        return BackendState(state, now.since, now.attempt, now.next_retry, warning, now.last_event)
 
     def farewell(self, state: ConditionState, error: str | None) -> None:
         """The last word."""

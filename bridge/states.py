@@ -1,17 +1,25 @@
 """The table of retained topics: the newest message of each, and which of them the broker does not have yet."""
 
+from collections.abc import Callable
+
 from bridge.model import Message
 
 
 class States:
-    """The newest message of each retained topic, and which of them the broker does not have yet."""
+    """The newest message of each retained topic, and which of them the broker does not have yet.
 
-    def __init__(self) -> None:
+    retained: told of each topic that has a message from now on, and of each that has none any more.
+    """
+
+    def __init__(self, retained: Callable[[str, bool], None] = lambda topic, there: None) -> None:
+        self._retained = retained
         self._latest: dict[str, Message] = {}
         self._dirty: dict[str, None] = {}
         self._flying: set[str] = set()
 
     def put(self, message: Message) -> None:
+        if message.payload:
+            self._retained(message.topic, True)
         self._latest[message.topic] = message
         self._dirty[message.topic] = None
 
@@ -31,6 +39,7 @@ class States:
             self._dirty[message.topic] = None
         elif not message.payload and self._latest.get(message.topic) is message:
             del self._latest[message.topic]  # cleared, and nothing newer
+            self._retained(message.topic, False)
 
     def again(self) -> None:
         """After a reconnect: everything, in the order in which it was first said."""

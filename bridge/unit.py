@@ -5,17 +5,21 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from bridge.backends import PLATFORMS
 from bridge.clock import instant
 from bridge.commands import COMMON, Commands, filters
 from bridge.crossing import Crossing
+from bridge.keeping import Keeping
 from bridge.links.backoff import Backoff
-from bridge.model import Instant, Message
+from bridge.model import Census, Message
+from bridge.notes import Notes
 from bridge.options import BackendOptions, MqttOptions, OutboxOptions
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
 from bridge.publisher import Publisher
+from bridge.spool import Spool
 from bridge.state_topic import BackendState
 from bridge.supervisor import supervise
 from bridge.times import rfc3339
@@ -35,19 +39,36 @@ class House:
 
 @dataclass
 class Lasting:
-    """What outlives a reload and a restart of the backend: its events, and what is counted of them."""
+    """What outlives a reload and a restart of the backend: its events, what is counted of them, and what is noted.
+
+    keeping: of all that on disk, where there is one.
+    """
 
     outbox: Outbox
     meter: Meter
-    seen: Instant | None = None
+    notes: Notes
+    keeping: Keeping | None = None
 
     @classmethod
-    def of(cls, platform: str, options: OutboxOptions) -> "Lasting":
+    def of(cls, name: str, platform: str, options: OutboxOptions, session: str) -> "Lasting":
         known = PLATFORMS[platform]
-        outbox = Outbox(options, known.events)
+        outbox, notes, keeping = Outbox(options, known.events), Notes(), None
         names = [spec.name for spec in (*known.commands, *COMMON)]
         meter = Meter(outbox.ledger, lambda: _waiting(outbox), commands_table(names))
-        return cls(outbox, meter)
+        if options.path is not None:
+            spool = Spool(Path(options.path), name, platform=platform, session=session, max_bytes=options.max_bytes)
+            keeping = Keeping(outbox, notes, spool, BackendLog(name))
+            keeping.open()
+            keeping.start()
+        return cls(outbox, meter, notes, keeping)
+
+    async def end(self) -> int:
+        """What still waits is on disk, or lost and counted: how many."""
+        if self.keeping is not None:
+            await self.keeping.close()
+        before = len(self.outbox)
+        self.outbox.abandon()
+        return before - len(self.outbox)
 
 
 def _waiting(outbox: Outbox) -> tuple[int, int, float | None]:
@@ -86,6 +107,10 @@ class Unit:
         await self.crossing.stop()
         self.commands.abandon("ws2mqtt stopped before it was answered")
 
+    def clear_states(self) -> None:
+        """The retained states of its subjects are gone, for whoever hears of the broker's topics later."""
+        self.crossing.census(Census(frozenset()))
+
     async def leave_broker(self, seconds: float) -> None:
         """Ends the MQTT connection; the talk with the platform goes on, and what it says waits for join_broker()."""
         self.publisher.state(self.goodbye)
@@ -95,7 +120,7 @@ class Unit:
     def join_broker(self, mqtt: MqttOptions) -> None:
         """Another broker, or another way to it."""
         self.publisher.options, self.publisher.client_id = mqtt, f"{mqtt.client_id}-{self.name}"
-        self.crossing.state.warn(None)  # tells its state again; a trouble was the old connection's
+        self.crossing.state.warn("mqtt", None)  # tells its state again; a trouble was the old connection's
         self._publish()
 
     async def spoken(self, seconds: float, events: bool = False) -> None:
@@ -107,7 +132,6 @@ class Unit:
     async def end(self) -> None:
         """Ends both sides; the MQTT connection says goodbye, so that no will is published."""
         await _cancelled(self.talk, self.publishing)
-        self.lasting.seen = self.crossing.seen
 
     def picture(self) -> dict[str, object]:
         """The ledger, in the words of the metrics."""
@@ -160,7 +184,8 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         meter=meter.mqtt,
         log=log,
         outbox=lasting.outbox,
-        changed=lambda warning: crossing.state.warn(warning),
+        changed=lambda warning: crossing.state.warn("mqtt", warning),
+        retained=lasting.notes.retained,
         after=house.announced,
     )
     crossing = Crossing(
@@ -175,7 +200,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         respond=lambda response: commands.respond(response),
         abandon=lambda why: commands.abandon(why),
         redact=house.redact,
-        seen=lasting.seen,
+        notes=lasting.notes,
     )
     commands = Commands(
         base=mqtt.base_topic,
@@ -194,6 +219,10 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         ready=lambda: None if crossing.ready() else crossing.state.now.state,
         order=crossing.ordered,
     )
+    if lasting.keeping is not None:
+        lasting.keeping.attend(crossing.sign, lambda warning: crossing.state.warn("outbox", warning), publisher.wake)
+    for topic in [topic for topic in lasting.notes.topics if not topic.startswith(f"{writer.prefix}/")]:
+        publisher.state(Message(topic, b""))  # of another base_topic
     return Unit(name, word, options, lasting, crossing, publisher, commands, log, gone("reloading"))
 
 

@@ -279,7 +279,7 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     ("mqtt: {tls: {ca_file: /tmp}}", "mqtt.tls.ca_file", "cannot read /tmp: not a regular file"),
     (f"mqtt: {{tls: {{cert_file: '{__file__}'}}}}", "mqtt.tls.cert_file", "needs key_file"),
     (f"mqtt: {{tls: {{key_file: '{__file__}'}}}}", "mqtt.tls.key_file", "needs cert_file"),
-    ("outbox: {path: /var/lib/ws2mqtt}", "outbox.path", "memory only"),
+    ('outbox: {path: " "}', "outbox.path", "must name a folder"),
     ("outbox: {max_bytes: 0}", "outbox.max_bytes", "must be above 0"),
     ("outbox: {max_age: 0s}", "outbox.max_age", "must be longer than 0s"),
     *((f"http: {{listen: '{listen}'}}", "http.listen", "must be host:port") for listen in (

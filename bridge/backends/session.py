@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
-from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
+from bridge.model import Census, Command, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import BackendOptions, Secret
 from bridge.times import rfc3339, unix
 
@@ -78,7 +78,7 @@ class Step(Struct, frozen=True):
     event heard before it. Say it every few seconds at most: an older one only makes doubles, which the ids tell.
     """
 
-    heard: tuple[Event | State | Response | Unread | Condition | Login, ...] = ()
+    heard: tuple[Event | State | Response | Unread | Condition | Login | Census, ...] = ()
     do: tuple[Dial | Send | Call | Hang, ...] = ()
     wake: float | None = None
     remember: bytes | None = None

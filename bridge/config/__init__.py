@@ -248,11 +248,8 @@ def _(made: Reconnect, bad: Collection[str]) -> Iterator[tuple[str, str]]:
 
 @faults.register
 def _(made: OutboxOptions, bad: Collection[str]) -> Iterator[tuple[str, str]]:
-    if made.path is not None:
-        yield (
-            "path",
-            "this version keeps events in memory only: leave it out (a later one takes a folder)",
-        )
+    if made.path is not None and not made.path.strip():
+        yield "path", "must name a folder; null or left out: events wait in memory only"
     if made.max_bytes <= 0:
         yield "max_bytes", "must be above 0"
     if made.max_age <= 0:

@@ -1,0 +1,178 @@
+"""Keeps what waits in one outbox, and what is to be known again, on disk.
+
+1. What is not acknowledged within `flush` is written, in groups, on a thread of its own: a healthy broker needs
+   no disk.
+2. With `flush: 0s` nothing is published before it is written.
+3. A session's memory is written together with every event it was told before.
+4. While the disk fails (full, read-only …) events wait in memory as without one; that is said, and tried again.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from bridge.clock import instant
+from bridge.links.backoff import Backoff
+from bridge.model import Instant
+from bridge.notes import Notes
+from bridge.options import Reconnect
+from bridge.outbox import Outbox
+from bridge.spool import Spool, Unusable
+from bridge.supervisor import supervise
+
+SEEN_S = 5.0  # how old the noted sign of life may be
+_RETRY_S = 1.0
+_TICK_S = 0.005  # at least
+
+
+class Keeping:
+    """One backend's."""
+
+    def __init__(self, outbox: Outbox, notes: Notes, spool: Spool, log: logging.LoggerAdapter[logging.Logger]) -> None:
+        self._sign: Callable[[], Instant | None] = lambda: None
+        self._warn: Callable[[str | None], None] = lambda warning: None
+        self._wake: Callable[[], None] = lambda: None
+        self._outbox, self._notes, self._spool, self._log = outbox, notes, spool, log
+        self._open = False
+        self._trouble: str | None = None
+        self._closing = False
+        self._stir = asyncio.Event()
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"outbox-{spool.file.stem}")
+        self._task: asyncio.Task[None] | None = None
+        outbox.appended = self._stir.set
+
+    def open(self) -> None:
+        """Finds what an earlier process left. What cannot be opened is tried again while run() runs."""
+        try:
+            self._attach()
+        except Unusable as error:
+            self._failed(error)
+            if error.corrupt and self._trouble is None:  # the new file
+                self._reopened()
+
+    def attend(
+        self, sign: Callable[[], Instant | None], warn: Callable[[str | None], None], wake: Callable[[], None]
+    ) -> None:
+        """The unit that runs now. sign: last sign of life · warn: of the disk · wake: there is something to publish."""
+        self._sign, self._warn, self._wake = sign, warn, wake
+        if self._trouble is not None:
+            warn(self._trouble)
+
+    def start(self) -> None:
+        run = supervise(self._run, lambda delay: None, Backoff(Reconnect()), self._log)
+        self._task = asyncio.create_task(run)
+
+    async def close(self) -> bool:
+        """What still waits is on disk afterwards; False where that was not to be had."""
+        self._closing = True
+        self._stir.set()
+        if self._task is not None:
+            await self._task
+        while await self._write(everything=True):
+            pass
+        self._worker.shutdown()
+        self._spool.close()
+        return self._open and self._trouble is None
+
+    async def _run(self) -> None:
+        while not self._closing:
+            await self._pause()
+            while await self._write(everything=self._outbox.hold):
+                pass
+
+    async def _pause(self) -> None:
+        self._say()
+        flush = self._outbox.options.flush
+        seconds = _RETRY_S if self._trouble else SEEN_S if self._outbox.hold else max(flush / 2, _TICK_S)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stir.wait(), seconds)
+        self._stir.clear()
+
+    def _say(self) -> None:
+        """Tells the outbox how the disk is."""
+        self._outbox.kept = self._open and self._trouble is None
+        self._outbox.hold = self._outbox.kept and not self._outbox.options.flush
+
+    async def _write(self, *, everything: bool) -> bool:
+        """Writes one group. Whether there was one, and there may be more."""
+        if self._outbox.broken:
+            self._failed(Unusable(OSError("what was written cannot be read again"), corrupt=True))
+        if not self._open and not self._reopened():
+            return False
+        notes, outbox = self._notes, self._outbox
+        notes.seen = self._sign() or notes.seen
+        everything = everything or notes.news()
+        group = outbox.unwritten(None if everything else instant().mono - outbox.options.flush / 2)
+        change = notes.unsaved(memory=group.whole, older=0.0 if self._closing else SEEN_S)
+        if outbox.idle(group) and not change:
+            return False
+        try:
+            loop = asyncio.get_running_loop()
+            chunks = await loop.run_in_executor(self._worker, self._spool.write, group, change)
+        except Unusable as error:
+            self._failed(error)
+            return False
+        outbox.wrote(group, chunks)
+        notes.saved(change)
+        self._mended()
+        if outbox.hold:
+            self._wake()
+        return not group.whole
+
+    def _reopened(self) -> bool:
+        try:
+            self._attach()
+        except Unusable as error:
+            self._failed(error)
+        return self._open
+
+    def _attach(self) -> None:
+        found, recalled = self._spool.open(self._outbox.end)
+        self._outbox.attach(self._spool, found)
+        self._open = True
+        self._say()
+        if self._notes.seen is None and self._notes.memory is None:
+            now = instant()
+            seen = recalled.seen
+            moment = None if seen is None else Instant(now.mono - max(0.0, now.unix - seen), seen)
+            self._notes.found(recalled.memory, moment, recalled.topics)
+        if found.events:
+            self._log.info("events recovered", extra={"events": found.events, "file": str(self._spool.file)})
+        self._mended()
+
+    def _failed(self, error: Unusable) -> None:
+        if error.corrupt:
+            self._start_anew(error)
+            return
+        if self._trouble is None:
+            self._log.error("the outbox cannot be written: events wait in memory only", extra={
+                "file": str(self._spool.file), "reason": str(error), "remedy": "free space or rights; tried again"
+            })  # fmt: skip
+        self._trouble = f"the outbox on disk cannot be written ({error}): events wait in memory only"
+        self._say()
+        self._warn(self._trouble)
+        self._wake()
+
+    def _start_anew(self, error: Unusable) -> None:
+        """The file is of no use: it is kept for whoever can read it, and a new one is begun."""
+        before = sum(self._outbox.ledger.dropped.values())
+        self._outbox.detach()
+        self._open = False
+        try:
+            aside = str(self._spool.set_aside())
+        except OSError as why:
+            self._failed(Unusable(why))
+            return
+        lost = sum(self._outbox.ledger.dropped.values()) - before
+        self._log.error("the outbox file cannot be read: a new one is begun", extra={
+            "file": str(self._spool.file), "reason": str(error), "aside": aside, "lost": lost
+        })  # fmt: skip
+
+    def _mended(self) -> None:
+        if self._trouble is not None:
+            self._trouble = None
+            self._say()
+            self._log.info("the outbox is on disk again", extra={"file": str(self._spool.file)})
+            self._warn(None)

@@ -1,0 +1,321 @@
+"""One backend's file on disk (SQLite): the events that wait, and what is to be known again after a restart.
+
+1. Everything of one write() is there after a crash, or nothing of it; what was written survives a power cut.
+2. Events lie in chunks: written together, read together, deleted when none of them waits any more.
+3. write() is for a worker thread, read() for the event loop: each has its connection, and WAL keeps them apart.
+4. A file that cannot be read is moved aside, never deleted and never a reason not to start.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from bridge.errors import Fatal
+from bridge.model import Instant
+from bridge.notes import Change
+from bridge.outbox import PLACE, Chunk, Entry, Found, Group
+
+_APPLICATION, _VERSION = 0x77733271, 1  # of the file: "ws2q"
+_PAGE = 16 * 1024  # large pages leave little unused between payloads of a kilobyte
+_CHUNK_EVENTS, _CHUNK_BYTES = 512, 512 * 1024
+_WAL_PAGES = 256
+_BUSY_S = 5.0
+_SPARE_PAGES = 64  # an empty file that is larger is made small again
+
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS chunk (
+    first INTEGER PRIMARY KEY, last INTEGER NOT NULL, session TEXT NOT NULL,
+    events INTEGER NOT NULL, bytes INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS retained (topic TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+
+class Unusable(Exception):
+    """The file cannot be used now: no space, no rights, no folder … corrupt: it never can."""
+
+    def __init__(self, error: Exception, *, corrupt: bool = False) -> None:
+        super().__init__(_words(error))
+        code = getattr(error, "sqlite_errorcode", 0)
+        self.corrupt = corrupt or code & 0xFF in _CORRUPT or code == sqlite3.SQLITE_READONLY_DBMOVED
+
+
+class Recalled(Struct, frozen=True):
+    """What was noted by an earlier process. seen: the last sign of life, Unix time."""
+
+    memory: bytes | None
+    seen: float | None
+    topics: set[str]
+
+
+def lock(folder: Path) -> int:
+    """Takes the folder for this process, for as long as it lives; returns the lock's descriptor.
+
+    Raises Fatal where another process has it, OSError where the folder cannot be made or written.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        other = os.read(descriptor, 20).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        raise Fatal(
+            f"outbox.path: {folder} is in use by another ws2mqtt (process {other or 'unknown'}); "
+            "stop that one, or give each a folder of its own"
+        ) from None
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+class Spool:
+    """The file of one backend, below a folder. session: of this process · max_bytes: of the outbox."""
+
+    def __init__(self, folder: Path, name: str, *, platform: str, session: str, max_bytes: int) -> None:
+        self.file = folder / f"{name}.sqlite"
+        self._platform, self._session = platform, session
+        self._wal_pages = max(4, min(_WAL_PAGES, max_bytes // 64 // _PAGE))
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(list[Entry]).decode
+
+    def open(self, after: int = 0) -> tuple[Found, Recalled]:
+        """Makes the file where there is none. The events in it get positions from `after` on. Raises Unusable."""
+        try:
+            self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._writer = self._connect()
+            self._prepare(self._writer)
+            found = self._found(self._writer, after)
+            notes = self._notes(self._writer)
+            self._reader = self._connect()
+            return found, notes
+        except (sqlite3.Error, OSError) as error:
+            self.close()
+            raise Unusable(error) from None
+
+    def close(self) -> None:
+        for connection in (self._reader, self._writer):
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.close()
+        self._writer = self._reader = None
+
+    def set_aside(self) -> Path:
+        """Moves a file that cannot be read out of the way; where to. Raises OSError."""
+        self.close()
+        aside = self.file.with_name(f"{self.file.name}.unreadable-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+        for more in ("", "-wal", "-shm"):  # what is in them belongs to that file
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{self.file}{more}", f"{aside}{more}")
+        return aside
+
+    # Writing.
+
+    def write(self, group: Group, change: Change) -> list[Chunk]:
+        """All of it, or nothing. Returns the chunks that the entries are in. Raises Unusable."""
+        if self._writer is None:
+            raise Unusable(OSError("not open"))
+        try:
+            with _transaction(self._writer) as writer:
+                writer.executemany("DELETE FROM chunk WHERE first = ?", [(first,) for first in group.gone])
+                chunks = [self._insert(writer, entries) for entries in _portions(group.entries)]
+                _note(writer, "head", group.head)
+                self._write_change(writer, change)
+            if group.gone and not chunks:
+                self._shrink(self._writer)
+            return chunks
+        except (sqlite3.Error, OSError) as error:
+            raise Unusable(error) from None
+
+    def _insert(self, writer: sqlite3.Connection, entries: Sequence[Entry]) -> Chunk:
+        size = sum(entry.message.size + PLACE for entry in entries)
+        first, last = entries[0].position, entries[-1].position
+        row = (first, last, self._session, len(entries), size, self._encode(entries))
+        writer.execute("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?, ?)", row)
+        return Chunk(first, last, len(entries), size, len(entries))
+
+    def _write_change(self, writer: sqlite3.Connection, change: Change) -> None:
+        if change.memory is not None:
+            _note(writer, "memory", change.memory)
+        if change.seen is not None:
+            _note(writer, "seen", change.seen.unix)
+        added = [(topic,) for topic, written in change.topics.items() if written]
+        cleared = [(topic,) for topic, written in change.topics.items() if not written]
+        writer.executemany("INSERT OR IGNORE INTO retained VALUES (?)", added)
+        writer.executemany("DELETE FROM retained WHERE topic = ?", cleared)
+
+    def _shrink(self, writer: sqlite3.Connection) -> None:
+        """After a long outage, and all of it delivered, the space is given back."""
+        if _one(writer, "PRAGMA freelist_count") > _SPARE_PAGES and not _one(writer, "SELECT count(*) FROM chunk"):
+            writer.execute("VACUUM")
+            writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # Reading.
+
+    def read(self, position: int) -> tuple[Chunk, Sequence[Entry]] | None:
+        """As Shelf has it."""
+        if self._reader is None:
+            raise OSError("not open")
+        asked = "SELECT first, last, session, events, bytes, body FROM chunk WHERE first >= ? ORDER BY first LIMIT 1"
+        try:
+            row = self._reader.execute(asked, (position,)).fetchone()
+        except sqlite3.Error as error:
+            raise OSError(_words(error)) from None
+        if row is None:
+            return None
+        first, last, session, events, size, body = row
+        chunk = Chunk(first, last, events, size, events)
+        try:
+            entries = self._decode(body)
+        except msgspec.DecodeError:
+            return chunk, ()
+        return chunk, self._placed(entries, first, session == self._session)
+
+    def _placed(self, entries: Sequence[Entry], first: int, ours: bool) -> Sequence[Entry]:
+        """Positions may have been moved since; another process's monotonic clock says nothing here."""
+        shift = first - entries[0].position
+        if ours and not shift:
+            return entries
+        if ours:
+            return [Entry(entry.position + shift, entry.message, entry.recorded) for entry in entries]
+        unix, mono = time.time(), time.monotonic()
+        return [
+            Entry(
+                entry.position + shift,
+                entry.message,
+                Instant(mono - max(0.0, unix - entry.recorded.unix), entry.recorded.unix),
+            )
+            for entry in entries
+        ]
+
+    # Opening.
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(f"PRAGMA page_size = {_PAGE}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
+            connection.execute(f"PRAGMA journal_size_limit = {self._wal_pages * _PAGE}")
+            connection.execute("PRAGMA cache_size = -1024")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _prepare(self, writer: sqlite3.Connection) -> None:
+        application, version = _one(writer, "PRAGMA application_id"), _one(writer, "PRAGMA user_version")
+        if (application, version) not in ((0, 0), (_APPLICATION, _VERSION)):
+            raise OSError(f"{self.file} is not a file of this version of ws2mqtt")
+        writer.executescript(_SCHEMA)
+        writer.execute(f"PRAGMA application_id = {_APPLICATION}")
+        writer.execute(f"PRAGMA user_version = {_VERSION}")
+        with _transaction(writer):  # now, rather than with the first event: can it be written at all?
+            if _value(writer, "platform") != self._platform:
+                writer.execute("DELETE FROM note WHERE key IN ('memory', 'seen')")
+            _note(writer, "platform", self._platform)
+
+    def _found(self, writer: sqlite3.Connection, after: int) -> Found:
+        head = _value(writer, "head")
+        with _transaction(writer):
+            if isinstance(head, int):
+                self._cut(writer, head)
+            first, last, events, size = writer.execute(
+                "SELECT min(first), max(last), total(events), total(bytes) FROM chunk"
+            ).fetchone()
+            if first is None:
+                return Found(after, after, 0, 0)
+            if first < after:
+                shift = max(after, last + 1) - first
+                writer.execute("UPDATE chunk SET first = first + ?, last = last + ?", (shift, shift))
+                first, last = first + shift, last + shift
+        return Found(first, last + 1, int(events), int(size))
+
+    def _cut(self, writer: sqlite3.Connection, head: int) -> None:
+        """What is before the head has left; the chunk that it lies in is written anew without that."""
+        writer.execute("DELETE FROM chunk WHERE last < ?", (head,))
+        row = writer.execute("SELECT first, session, body FROM chunk WHERE first < ?", (head,)).fetchone()
+        if row is None:
+            return
+        first, session, body = row
+        try:
+            entries = self._decode(body)
+        except msgspec.DecodeError:
+            return
+        shift = first - entries[0].position
+        rest = [
+            Entry(entry.position + shift, entry.message, entry.recorded)
+            for entry in entries
+            if entry.position + shift >= head
+        ]
+        writer.execute("DELETE FROM chunk WHERE first = ?", (first,))
+        if rest:
+            self._insert(writer, rest)
+            writer.execute("UPDATE chunk SET session = ? WHERE first = ?", (session, rest[0].position))
+
+    def _notes(self, writer: sqlite3.Connection) -> Recalled:
+        memory, seen = _value(writer, "memory"), _value(writer, "seen")
+        return Recalled(
+            memory if isinstance(memory, bytes) else None,
+            float(seen) if isinstance(seen, int | float) else None,
+            {topic for (topic,) in writer.execute("SELECT topic FROM retained")},
+        )
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _portions(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """What goes into one chunk each."""
+    portion: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if portion and (len(portion) == _CHUNK_EVENTS or size + entry.message.size > _CHUNK_BYTES):
+            yield portion
+            portion, size = [], 0
+        portion.append(entry)
+        size += entry.message.size
+    if portion:
+        yield portion
+
+
+def _note(writer: sqlite3.Connection, key: str, value: bytes | float | str) -> None:
+    writer.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (key, value))
+
+
+def _value(connection: sqlite3.Connection, key: str) -> object:
+    row = connection.execute("SELECT value FROM note WHERE key = ?", (key,)).fetchone()
+    return row[0] if row else None
+
+
+def _one(connection: sqlite3.Connection, asked: str) -> int:
+    return int(connection.execute(asked).fetchone()[0])
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror.lower()}: {error.filename}" if error.filename else error.strerror.lower()
+    return str(error) or type(error).__name__
