@@ -73,9 +73,9 @@ class Hang(Struct, frozen=True):
 class Step(Struct, frozen=True):
     """What follows from what happened.
 
-    heard: in order · do: in order · wake: Instant.mono at which woken() is to be called; it may be called earlier, and
-    each Step says it anew · remember: handed to started() after a restart, the latest one; written together with every
-    event heard before it. Say it every few seconds at most: an older one only makes doubles, which the ids tell.
+    heard: in order · do: in order · wake: Instant.mono at which woken() is to be called; it may be called earlier.
+    It stands until then, None says nothing new · remember: the latest one is handed to started() after a restart; it is
+    written together with every event heard before it. Every few seconds is enough: an older one only makes doubles.
     """
 
     heard: tuple[Event | State | Response | Unread | Condition | Login | Census, ...] = ()

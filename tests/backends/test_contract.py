@@ -246,7 +246,12 @@ class Talk:
             self.checks[type(do)](do)
         assert step.wake is None or (isinstance(step.wake, float | int) and math.isfinite(step.wake))
         assert step.remember is None or isinstance(step.remember, bytes)
-        self.wake = step.wake
+        if step.wake is not None:
+            self.wake = step.wake if self.wake is None else min(self.wake, step.wake)
+
+    def woken(self, now: Instant) -> None:
+        self.wake = None
+        self.carry(self.session.woken(now))
 
     def follow_wakes(self, until: float) -> None:
         """Time passes up to a moment, and the session is woken whenever it asks for it."""
@@ -257,7 +262,7 @@ class Talk:
                 at_once = 0
             at_once += 1
             assert at_once < 50, "a wake in the past, again and again"
-            self.carry(self.session.woken(Instant(max(self.now.mono, self.wake), self.now.unix)))
+            self.woken(Instant(max(self.now.mono, self.wake), self.now.unix))
 
     # What is heard.
 
@@ -423,7 +428,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def woken_early_or_late(self) -> None:
-        self.talk.carry(self.talk.session.woken(self.talk.now))
+        self.talk.woken(self.talk.now)
 
     @precondition(lambda self: self.talk.wake is not None)
     @rule()
@@ -551,7 +556,7 @@ def anything(talk: Talk, what: str, draw: Callable[[st.SearchStrategy[Any]], Any
             talk.order(draw(st.integers(0, 20)), draw(st.floats(-1, 20)), draw(st.floats(-1, 20)))
         case "woken":
             talk.later(draw(st.floats(0, 60)))
-            talk.carry(session.woken(talk.now))
+            talk.woken(talk.now)
         case _:
             talk.carry(session.stopped(talk.now))
             assert not talk.open

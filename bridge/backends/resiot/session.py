@@ -6,16 +6,12 @@
 4. A gateway is online while it is heard; being blind ourselves is no silence of a gateway.
 """
 
-from collections import OrderedDict
-
-from msgspec import Struct
-
 from bridge.backends.reading import Object
 from bridge.backends.reading import read as read_json
 from bridge.backends.resiot import frames
-from bridge.backends.resiot.data import GatewayState
 from bridge.backends.resiot.downlink import Downlink
 from bridge.backends.resiot.downlinks import Downlinks
+from bridge.backends.resiot.gateways import Gateways
 from bridge.backends.resiot.options import ResiotOptions
 from bridge.backends.resiot.usual import read as read_usual
 from bridge.backends.session import (
@@ -48,18 +44,17 @@ class ResiotSession:
         self._options = options
         self._blind = Blindness()
         self._open = False
-        self._gateways: OrderedDict[str, _Gateway] = OrderedDict()  # the longest silent one first
-        self._silent: dict[str, str] = {}  # gateways that count as offline, and their last keep-alive
+        self._gateways = Gateways(options.gateway_timeout)
         self._downlinks = Downlinks()
 
     def started(self, memory: bytes | None, seen: Instant | None, now: Instant) -> Step:
         self._blind.begins(seen, "restarted")
+        self._gateways.recall(memory, now)
         return Step(heard=(Condition("connecting"),), do=(Dial(MAIN, self._options.url),))
 
     def opened(self, link: str, now: Instant) -> Step:
         self._open = True
-        for eui, gateway in self._gateways.items():
-            self._gateways[eui] = gateway.heard(now)
+        self._gateways.opened(now)
         gap = self._blind.ends(now)
         told = (Login("ok"), Condition("online"), *((gap_event(gap),) if gap else ()))
         return Step(heard=told, wake=self._wake())
@@ -68,7 +63,7 @@ class ResiotSession:
         heard: list[Heard] = []
         if (usual := read_usual(frame)) is not None:
             self._communication(usual, heard, now)
-            return Step(tuple(heard), wake=self._wake())
+            return Step(tuple(heard), wake=self._wake() if len(heard) > 1 else None)
         do: list[Send] = []
         for message in read_json(frame):
             if isinstance(message, Unread):
@@ -96,16 +91,10 @@ class ResiotSession:
         return Step(self._downlinks.take(), do, self._wake())
 
     def woken(self, now: Instant) -> Step:
-        states: list[State] = []
-        while self._open and self._gateways:
-            eui, gateway = next(iter(self._gateways.items()))
-            if gateway.seen + self._options.gateway_timeout > now.mono:
-                break
-            del self._gateways[eui]
-            self._silent[eui] = gateway.last_alive
-            states.append(State(f"gateway/{level(eui)}", GatewayState("offline", gateway.last_alive)))
+        states = self._gateways.fell_silent(now) if self._open else ()
         do = self._downlinks.woken(now)
-        return Step((*states, *self._downlinks.take()), do, self._wake())
+        memory = self._gateways.memory(now)
+        return Step((*states, *self._downlinks.take()), do, self._wake(), memory)
 
     def lost(self, link: str, loss: Loss, now: Instant) -> Step:
         if self._open:
@@ -122,13 +111,13 @@ class ResiotSession:
 
     def stopped(self, now: Instant) -> Step:
         self._downlinks.stopped(now)
-        return Step(self._downlinks.take())
+        return Step(self._downlinks.take(), remember=self._gateways.memory(now, last=True))
 
     def _wake(self) -> float | None:
         """The next moment at which something falls due."""
-        due = [self._downlinks.due()]
-        if self._open and self._gateways:
-            due.append(next(iter(self._gateways.values())).seen + self._options.gateway_timeout)
+        due = [self._downlinks.due(), self._gateways.remember_at]
+        if self._open:
+            due.append(self._gateways.due())
         return min((moment for moment in due if moment is not None), default=None)
 
     def _communication(self, told: frames.Communication, heard: list[Heard], now: Instant) -> None:
@@ -138,28 +127,13 @@ class ResiotSession:
             subjects = (self._subject(told),)
         for subject, data in zip(subjects, told.data, strict=True):
             heard.append(Event(subject, told.kind, data, told.time, told.extra, told.told))
-        for eui in told.gateways:
-            self._gateway(eui, told, heard, now)
-        if told.reference:
-            self._downlinks.told(told.kind, told.reference, now)
-
-    def _gateway(self, eui: str, told: frames.Communication, heard: list[Heard], now: Instant) -> None:
-        """A gateway was heard: by a keep-alive it becomes known, by anything it lives on."""
-        known = self._gateways.get(eui)
         if told.kind == "alive":
             last = told.time or rfc3339(now.unix)
-        elif known is not None:
-            self._gateways[eui] = known.heard(now)
-            self._gateways.move_to_end(eui)
-            return
-        elif eui in self._silent:
-            last = self._silent[eui]
+            heard += [self._gateways.alive(eui, last, now) for eui in told.gateways]
         else:
-            return
-        self._silent.pop(eui, None)
-        self._gateways[eui] = _Gateway(now.mono, last)
-        self._gateways.move_to_end(eui)
-        heard.append(State(f"gateway/{level(eui)}", GatewayState("online", last)))
+            heard += self._gateways.heard(told.gateways, now)
+        if told.reference:
+            self._downlinks.told(told.kind, told.reference, now)
 
     def _subject(self, told: frames.Communication) -> str:
         if told.kind in ("unknown", "alive", "rx"):
@@ -180,13 +154,3 @@ class ResiotSession:
         unmatched = frames.unknown(message)
         heard.append(Event("", "unknown", unmatched.data[0], None, None, unmatched.told))
         return ()
-
-
-class _Gateway(Struct, frozen=True):
-    """seen: Instant.mono of its last sign of life · last_alive: RFC 3339 UTC of its last keep-alive."""
-
-    seen: float
-    last_alive: str
-
-    def heard(self, now: Instant) -> "_Gateway":
-        return _Gateway(now.mono, self.last_alive)

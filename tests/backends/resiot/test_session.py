@@ -16,7 +16,8 @@ from tests.backends.samples import RESIOT_ALIVE, RESIOT_UP
 
 URL = Secret("wss://resiot.example/WebSocketServer/DeviceMsg/?type=node&token=t")
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
-GATEWAY = "gateway/0a1b2c3d4e5f6071"
+EUI = "0a1b2c3d4e5f6071"
+GATEWAY = f"gateway/{EUI}"
 ALIVE_AT = "2024-03-05T07:15:02.441009Z"
 TIMEOUT = 300.0
 EPOCH = 1_709_622_900.0  # 2024-03-05T07:15:00Z
@@ -244,7 +245,7 @@ def online(last: str) -> State:
 def test_a_keep_alive_makes_an_event_and_a_state() -> None:
     assert talking().received("main", RESIOT_ALIVE.encode(), at(5)) == Step(
         (Event(GATEWAY, "alive", Alive("0a1b2c3d4e5f6071", "69643d3237"), ALIVE_AT), online(ALIVE_AT)),
-        wake=1005.0 + TIMEOUT,
+        wake=1010.0,
     )
 
 
@@ -262,9 +263,13 @@ def test_a_keep_alive_of_several_gateways_is_one_event_and_one_state_for_each() 
 def test_a_gateway_is_offline_after_its_silence_and_online_with_its_next_keep_alive() -> None:
     session = talking()
     session.received("main", RESIOT_ALIVE.encode(), at(5))
+    assert session.woken(at(10)) == Step(wake=1005.0 + TIMEOUT, remember=f'[{{"{EUI}":"{ALIVE_AT}"}},{{}}]'.encode())
     assert session.woken(at(5 + TIMEOUT - 0.1)) == Step(wake=1005.0 + TIMEOUT)
-    assert session.woken(at(5 + TIMEOUT)) == Step((State(GATEWAY, GatewayState("offline", ALIVE_AT)),))
-    assert session.woken(at(5 + TIMEOUT + 1)) == NOTHING
+    assert session.woken(at(5 + TIMEOUT)) == Step(
+        (State(GATEWAY, GatewayState("offline", ALIVE_AT)),), wake=1010.0 + TIMEOUT
+    )
+    assert session.woken(at(10 + TIMEOUT)) == Step(remember=f'[{{}},{{"{EUI}":"{ALIVE_AT}"}}]'.encode())
+    assert session.woken(at(11 + TIMEOUT)) == NOTHING
     assert online(ALIVE_AT) in session.received("main", RESIOT_ALIVE.encode(), at(900)).heard
 
 
@@ -272,6 +277,7 @@ def test_a_gateway_is_offline_after_its_silence_and_online_with_its_next_keep_al
 def test_whatever_a_gateway_hears_is_no_silence(kind: str) -> None:
     session = talking()
     session.received("main", RESIOT_ALIVE.encode(), at(5))
+    session.woken(at(10))
     assert hear(session, {"CommType": kind, "GatewayEUIs": ["0A1B2C3D4E5F6071"]}, 200).wake == 1200.0 + TIMEOUT
     assert session.woken(at(5 + TIMEOUT)).heard == ()
     assert session.woken(at(200 + TIMEOUT)).heard == (State(GATEWAY, GatewayState("offline", ALIVE_AT)),)
@@ -289,10 +295,63 @@ def test_each_gateway_has_its_own_silence() -> None:
 def test_being_blind_ourselves_is_no_silence_of_a_gateway() -> None:
     session = talking()
     session.received("main", RESIOT_ALIVE.encode(), at(5))
+    session.woken(at(10))
     assert session.lost("main", lost("closed", "gone"), at(60)).wake is None
     assert session.woken(at(5000)) == NOTHING
     assert session.opened("main", at(6000)).wake == 7000.0 + TIMEOUT
     assert session.woken(at(6000 + TIMEOUT)).heard == (State(GATEWAY, GatewayState("offline", ALIVE_AT)),)
+
+
+# What is remembered.
+
+
+def again(memory: bytes | None) -> ResiotSession:
+    """A session after a restart."""
+    session = fresh()
+    session.started(memory, at(0), at(1000))
+    session.opened("main", at(1001))
+    return session
+
+
+def test_a_gateway_that_fell_silent_during_a_restart_is_told_as_offline() -> None:
+    session = talking()
+    session.received("main", RESIOT_ALIVE.encode(), at(5))
+    session = again(session.stopped(at(6)).remember)
+    assert session.woken(at(1001 + TIMEOUT)).heard == (State(GATEWAY, GatewayState("offline", ALIVE_AT)),)
+
+
+def test_a_gateway_that_was_silent_before_a_restart_is_back_when_something_is_heard_by_it() -> None:
+    session = talking()
+    session.received("main", RESIOT_ALIVE.encode(), at(5))
+    session = again(session.woken(at(5 + TIMEOUT)).remember)
+    assert session.woken(at(5000)).heard == ()
+    assert online(ALIVE_AT) in hear(session, {"CommType": "comm_rx", "GatewayEUIs": [EUI]}, 5001).heard
+
+
+def test_a_silent_gateway_that_is_back_by_a_usual_uplink_falls_silent_again() -> None:
+    session = talking()
+    session.received("main", RESIOT_ALIVE.encode(), at(5))
+    session.woken(at(5 + TIMEOUT))
+    session.woken(at(20 + TIMEOUT))
+    step = session.received("main", RESIOT_UP.encode(), at(1000))
+    assert step.heard[1:] == (online(ALIVE_AT),)
+    assert step.wake is not None
+
+
+def test_nothing_new_is_not_remembered_again_and_keep_alives_once_a_minute() -> None:
+    session = talking()
+    session.received("main", RESIOT_ALIVE.encode(), at(5))
+    assert session.woken(at(10)).remember is not None
+    assert session.stopped(at(11)).remember is None
+    session.received("main", RESIOT_ALIVE.encode(), at(20))
+    session.received("main", RESIOT_ALIVE.encode(), at(40))
+    assert session.woken(at(79)).remember is None
+    assert session.woken(at(80)).remember is not None
+
+
+@pytest.mark.parametrize("memory", [b"", b"{", b"[1,2]", b"\xff", b"[[],[]]", b'[{"a":1},{}]', b"[" * 5000, None])
+def test_a_memory_that_cannot_be_read_is_none(memory: bytes | None) -> None:
+    assert again(memory).woken(at(9999)).heard == ()
 
 
 # Feedback and replies.
