@@ -32,6 +32,7 @@ from bridge.times import rfc3339
 from bridge.watch.metrics import Meter
 
 _ROOM_S = 0.05  # how often what is pulled looks for room
+_TURN = 128  # frames of one link that are read before others have their turn
 
 
 @dataclass
@@ -85,6 +86,8 @@ class Crossing:
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at: float | None = None
         self.notes = notes
+        self._now = self._stamped = instant()  # what is carried out happened then
+        self._stamp = rfc3339(self._now.unix)
         self._paused = not options.enabled
         self._changed = asyncio.Event()  # paused or resumed
         self._hears: dict[type, Callable[[Any], None]] = {
@@ -133,10 +136,12 @@ class Crossing:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self._carry(self._session.started(self.notes.memory, self.notes.seen, instant()))
+                now = instant()
+                self._carry(self._session.started(self.notes.memory, self.notes.seen, now), now)
                 await self._changed.wait()
                 await self._hang_all()
-                self._carry(self._session.stopped(instant()))
+                now = instant()
+                self._carry(self._session.stopped(now), now)
                 for call in self._calls:
                     call.cancel()
         finally:
@@ -152,7 +157,8 @@ class Crossing:
         """No more from the platform: closes the links, reads what has arrived, answers what waits."""
         if self._group is not None:
             await self._hang_all()
-            self._carry(self._session.stopped(instant()))
+            now = instant()
+            self._carry(self._session.stopped(now), now)
 
     async def _hang_all(self) -> None:
         """Closes every link and waits until its reader has read what was there."""
@@ -196,11 +202,12 @@ class Crossing:
 
     def ordered(self, command: Command) -> None:
         """A checked command for the session."""
-        self._spawn(self._guarded(lambda: self._session.ordered(command, instant())))
+        self._spawn(self._guarded(lambda now: self._session.ordered(command, now)))
 
     # Carrying out what follows.
 
-    def _carry(self, step: Step) -> None:
+    def _carry(self, step: Step, now: Instant) -> None:
+        self._now = now
         for heard in step.heard:
             self._hears[type(heard)](heard)
         for do in step.do:
@@ -215,12 +222,15 @@ class Crossing:
         if event.type in self.options.ignore:
             self._meter.ignored += 1
             return
-        now = instant()
-        self._meter.last_event = now.unix
-        self._meter.replayed += event.replay
-        if isinstance(event.data, Gap):
+        now, meter = self._now, self._meter
+        if now is not self._stamped:  # frames that were read together have one time of reading
+            self._stamped, self._stamp = now, rfc3339(now.unix)
+            meter.last_event = now.unix
+        if event.replay:
+            meter.replayed += 1
+        if type(event.data) is Gap:
             self._gap(event.data)
-        self._outbox.append(self._writer.event(event, self._outbox.number(), rfc3339(now.unix)), event.type, now)
+        self._outbox.append(self._writer.event(event, self._outbox.number(), self._stamp), event.type, now)
         self._publisher.wake()
 
     def _state(self, state: State) -> None:
@@ -266,7 +276,8 @@ class Crossing:
         while call.pull and not self._outbox.room():
             await asyncio.sleep(_ROOM_S)
         answer = await caller.call(call)
-        self._carry(self._session.answered(call.id, answer, instant()))
+        now = instant()
+        self._carry(self._session.answered(call.id, answer, now), now)
 
     def _gap(self, gap: Gap) -> None:
         if gap.backfill in ("none", "started"):
@@ -284,11 +295,12 @@ class Crossing:
 
     def _woken(self) -> None:
         self._timer = self._wake_at = None
-        self._spawn(self._guarded(lambda: self._session.woken(instant())))
+        self._spawn(self._guarded(lambda now: self._session.woken(now)))
 
-    async def _guarded(self, happened: Callable[[], Step]) -> None:
+    async def _guarded(self, happened: Callable[[Instant], Step]) -> None:
         """In a child of the group, so that a bug reaches the supervisor."""
-        self._carry(happened())
+        now = instant()
+        self._carry(happened(now), now)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """A child of the talk; without one, or while a bug is ending it, there is nothing to do it for."""
@@ -354,25 +366,28 @@ class Crossing:
         self._meter.websocket_connects["ok"] += 1
         self._count_links()
         self._log.info("connected", extra={"link": line.dial.link, "attempt": backoff.attempt})
-        self._carry(self._session.opened(line.dial.link, instant()))
+        now = instant()
+        self._carry(self._session.opened(line.dial.link, now), now)
 
     async def _read(self, line: _Line, link: Link, backoff: Backoff) -> None:
         meter, received, name, limit = self._meter, self._session.received, line.dial.link, self.options.max_frame
-        fresh = True
-        async for frame in link.frames():
-            while line.dial.pull and not self._outbox.room():
-                await asyncio.sleep(_ROOM_S)
-            if line.hung:
-                return
-            meter.frames += 1
-            meter.frame_bytes += len(frame)
-            if fresh:  # an open socket alone proves little: a platform may accept and close at once
-                fresh = False
-                backoff.success()
-            if len(frame) > limit:
-                self._carry(Step(heard=(Unread("too_large", frame),)))
-            else:
-                self._carry(received(name, frame, instant()))
+        async for batch in link.frames():
+            backoff.success()  # an open socket alone proves little: a platform may accept and close at once
+            for start in range(0, len(batch), _TURN):
+                while line.dial.pull and not self._outbox.room():
+                    await asyncio.sleep(_ROOM_S)
+                now = instant()
+                for frame in batch[start : start + _TURN]:
+                    if line.hung:
+                        return
+                    meter.frames += 1
+                    meter.frame_bytes += len(frame)
+                    if len(frame) > limit:
+                        self._carry(Step(heard=(Unread("too_large", frame),)), now)
+                    else:
+                        self._carry(received(name, frame, now), now)
+                if start + _TURN < len(batch):
+                    await asyncio.sleep(0)
 
     async def _sender(self, line: _Line, link: Link) -> None:
         with contextlib.suppress(Gone):
@@ -386,7 +401,7 @@ class Crossing:
             self._meter.websocket_connects[outcome] += 1
         seen = self._last_sign(line, gone, now)
         if gone.kind == "too_large":
-            self._carry(Step(heard=(Unread("too_large", b""),)))
+            self._carry(Step(heard=(Unread("too_large", b""),)), now)
         if line.link is not None and now.mono - line.opened > self.options.reconnect.max:
             self._backoffs[name].success()
         if self._lines.get(name) is not line:
@@ -396,7 +411,7 @@ class Crossing:
         if line.asked:
             gone = Gone("asked", "reconnect was asked for")
         loss = gone.loss(seen, self._redact)  # a platform may say our own token back to us
-        self._carry(self._session.lost(name, loss, now))
+        self._carry(self._session.lost(name, loss, now), now)
         if line.dial.pull:  # the platform ends it where its history ends
             return
         self._meter.websocket_reconnects[gone.kind] += 1

@@ -28,6 +28,7 @@ from websockets.headers import build_authorization_basic
 
 from bridge.backends.session import Dial, Loss
 from bridge.errors import BridgeError
+from bridge.links.stream import Stream
 from bridge.links.tls import compare, tls_context
 from bridge.model import Instant
 from bridge.options import BackendOptions, revealed
@@ -52,16 +53,6 @@ class Gone(BridgeError):
         return Loss(self.kind, redact(str(self)), seen, self.status, self.after)
 
 
-class _Alive(client.ClientConnection):
-    """Knows when anything, a pong included, was last heard."""
-
-    heard = 0.0
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = time.monotonic()
-        super().data_received(data)
-
-
 class _Connect(client.connect):
     fingerprint: str | None = None
 
@@ -83,25 +74,20 @@ class _Connect(client.connect):
 class Link:
     """One open WebSocket."""
 
-    def __init__(self, socket: client.ClientConnection, options: BackendOptions) -> None:
+    def __init__(self, socket: Stream, options: BackendOptions) -> None:
         self._socket, self._options = socket, options
 
     @property
     def heard(self) -> float:
         """time.monotonic() of the last sign of life."""
-        return self._socket.heard if isinstance(self._socket, _Alive) else 0.0
+        return self._socket.heard
 
-    async def frames(self) -> AsyncIterator[bytes]:
-        """Each data frame, until the end: raises Gone."""
-        idle, receive = self._options.idle, self._socket.recv
+    async def frames(self) -> AsyncIterator[list[bytes]]:
+        """Data frames in batches, until the end: raises Gone."""
+        idle = self._options.idle
         try:
-            while True:
-                if idle is None:
-                    yield await receive(decode=False)
-                else:
-                    async with asyncio.timeout(idle):
-                        frame = await receive(decode=False)
-                    yield frame
+            async for batch in self._socket.batches(idle):
+                yield batch
         except TimeoutError:
             raise Gone("idle", f"nothing was heard for {idle:g} s") from None
         except ConnectionClosed as closed:
@@ -141,18 +127,19 @@ async def open_link(dial: Dial, options: BackendOptions) -> AsyncIterator[Link]:
         raise Gone("failed", f"the proxy answered {error.response.status_code}") from None
     except (OSError, TimeoutError, InvalidHandshake, ProxyError, EOFError, ValueError) as error:
         raise Gone("failed", _words(error)) from None
+    assert isinstance(socket, Stream)
     try:
         yield Link(socket, options)
     finally:
         await asyncio.shield(_closed(socket))
 
 
-async def _closed(socket: client.ClientConnection) -> None:
+async def _closed(socket: Stream) -> None:
     """Until the other side has closed, too: what it still says before that is read, however much; silence ends it."""
     socket.close_timeout = _CLOSE_S
     closing = asyncio.ensure_future(socket.close())
     while not (await asyncio.wait((closing,), timeout=_SILENT_S / 8))[0]:
-        if isinstance(socket, _Alive) and time.monotonic() - socket.heard > _SILENT_S:
+        if time.monotonic() - socket.heard > _SILENT_S:
             socket.transport.abort()
 
 
@@ -176,7 +163,7 @@ def _prepared(dial: Dial, options: BackendOptions) -> _Connect:
         max_size=options.max_frame * _HARD_LIMIT,
         max_queue=256,
         user_agent_header="ws2mqtt",
-        create_connection=_Alive,
+        create_connection=Stream,
         **tls,
     )
     if options.tls.fingerprint and url.startswith("wss:"):
