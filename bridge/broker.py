@@ -26,7 +26,7 @@ from bridge.errors import Refused, Transient
 from bridge.links.tls import tls_context
 from bridge.model import Message
 from bridge.options import MqttOptions
-from bridge.wire import Wire, install, publish_packet, variable
+from bridge.wire import Acknowledged, Wire, install, publish_packet, variable
 
 PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 QUOTA_EXCEEDED = 0x97
@@ -70,7 +70,7 @@ class Connection:
     maximum_packet_size: int | None = None
     maximum_qos: int = 2
     retain_available: bool = True
-    acknowledged: Callable[[int, int], None] = lambda packet, code: None
+    acknowledged: Acknowledged = lambda acks: None
     answered: bool = False  # CONNACK is here
     entered: bool = False  # from here on aiomqtt tells how it ended
     dismissed: bool = False  # the broker itself said DISCONNECT
@@ -269,7 +269,7 @@ def _client(
     )
     connection = Connection(version, _client=client, _paho=client._client)
     _listen_below(client._client, connection)
-    wired = install(client._client, lambda packet, code: connection.acknowledged(packet, code))
+    wired = install(client._client, lambda acks: connection.acknowledged(acks))
     if wired is None:
         _log.info("publishing the slow way: this paho-mqtt has changed inside")
     return client, connection, wired or (lambda: None)
@@ -296,7 +296,7 @@ def _listen_below(client: paho.Client, connection: Connection) -> None:
         above(c, userdata, flags, reason, properties)
 
     def on_publish(c: Any, userdata: Any, packet: int, reason: ReasonCode, properties: Any = None) -> None:
-        connection.acknowledged(packet, reason.value)
+        connection.acknowledged([(packet, reason.value)])
 
     client.on_connect = on_connect
     client.on_publish = on_publish

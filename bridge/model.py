@@ -10,7 +10,7 @@ from typing import Any, Literal
 from msgspec import Raw, Struct
 
 
-class Instant(Struct, frozen=True, order=True, array_like=True):
+class Instant(Struct, frozen=True, order=True, array_like=True, gc=False):
     """A moment, by both clocks.
 
     mono: seconds that only ever go forward: for deadlines and timers · unix: seconds since 1970: for what people read.
@@ -20,7 +20,7 @@ class Instant(Struct, frozen=True, order=True, array_like=True):
     unix: float
 
 
-class Event(Struct, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """Something that happened on a platform.
 
     subject: topic levels as written (percent-encoded, see topics.level), "" without one · type: the event type ·
@@ -38,7 +38,7 @@ class Event(Struct, frozen=True):
     replay: bool = False
 
 
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, gc=False):
     """The latest picture of a subject; `data` None: the subject is gone."""
 
     subject: str
@@ -118,7 +118,7 @@ class Command(Struct, frozen=True):
     deadline: float
 
 
-class Message(Struct, frozen=True, array_like=True):
+class Message(Struct, frozen=True, array_like=True, gc=False):
     """One PUBLISH, made once: topic and payload, and the encoded MQTT 5 properties (without their length prefix)."""
 
     topic: str

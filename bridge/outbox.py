@@ -40,7 +40,7 @@ class Ledger(Struct):
         return cls(received=dict.fromkeys((*types, "other"), 0), dropped=dict.fromkeys(DROP_REASONS, 0))
 
 
-class Entry(Struct, frozen=True, array_like=True):
+class Entry(Struct, frozen=True, array_like=True, gc=False):
     """One event that waits. position: its place in the order · recorded: when it was read."""
 
     position: int
@@ -139,7 +139,6 @@ class Outbox:
         if too_long(message.topic):
             self.ledger.dropped["topic_too_long"] += 1
             return
-        self.expire(now)
         size, limit = message.size + self._place, self._limit()
         if size > limit:  # it would push out all others, and then go itself
             self.ledger.dropped["outbox_full"] += 1
@@ -147,6 +146,8 @@ class Outbox:
         self._entries[self._end] = Entry(self._end, message, now)
         self._end += 1
         self.bytes += size
+        if self.bytes > limit:
+            self.expire(now)
         while self.bytes > limit and len(self):
             self._drop(self._oldest_unsent(), "outbox_full")
         if self.hold:

@@ -14,8 +14,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from bridge.broker import QUOTA_EXCEEDED, REFUSED, SESSION_TAKEN_OVER, Connection, Incoming, Lost, connect
 from bridge.clock import instant
@@ -37,12 +38,13 @@ _WHY_S = 0.1
 Kind = Literal["event", "state", "response", "once"]
 
 
-@dataclass(slots=True, frozen=True)
-class _Flight:
+class _Flight(Struct, frozen=True, gc=False):
+    """position: of an event · sent: time.monotonic()."""
+
     kind: Kind
-    position: int  # of an event
+    position: int
     message: Message
-    sent: float  # time.monotonic()
+    sent: float
 
 
 class Publisher:
@@ -245,7 +247,7 @@ class Publisher:
 
     def _detach(self) -> None:
         if self._connection is not None:
-            self._connection.acknowledged = lambda packet, code: None
+            self._connection.acknowledged = lambda acks: None
         self._connection = None
         self._meter.connected = False
         self._refused_for_now += [flight.message for flight in self._flying.values() if flight.kind == "response"]
@@ -298,7 +300,7 @@ class Publisher:
             self._start_over()
         window = 1 if self._careful else min(WINDOW, connection.receive_maximum)
         try:
-            while len(self._flying) < window and not self._paused_until and self._publish_next(connection):
+            while len(self._flying) < window and not self._paused_until and self._publish_next(connection, window):
                 pass
         except Lost as error:
             self._end(error)
@@ -308,8 +310,8 @@ class Publisher:
             if not self.announced.is_set() and not self.states.pending():
                 self.announced.set()
 
-    def _publish_next(self, connection: Connection) -> bool:
-        """One of what waits: responses first, then states and events in turn."""
+    def _publish_next(self, connection: Connection, window: int) -> bool:
+        """One of what waits: responses first, then states and events in turn; events alone go in a row."""
         if self._responses:
             self._send(connection, "response", self._responses[0], 1)
             self._responses.popleft()  # only now: publishing may find the connection gone
@@ -318,11 +320,7 @@ class Publisher:
         if self._turn and (state := self.states.next()) is not None:
             self._send(connection, "state", state, self.options.qos)
             return True
-        if self._outbox is not None and (entry := self._outbox.peek()) is not None:
-            if connection.fits(entry.message):
-                self._send(connection, "event", entry.message, self.options.qos, entry.position)
-            else:
-                self._outbox.drop(entry.position, "too_large")
+        if self._outbox is not None and self._publish_events(connection, window):
             return True
         if (state := self.states.next()) is not None:
             self._send(connection, "state", state, self.options.qos)
@@ -332,28 +330,44 @@ class Publisher:
             return True
         return False
 
-    def _send(self, connection: Connection, kind: Kind, message: Message, qos: int, position: int = -1) -> None:
-        if kind != "event" and not connection.fits(message):
+    def _publish_events(self, connection: Connection, window: int) -> bool:
+        """Whether there were any."""
+        assert self._outbox is not None
+        flying, peek, publish, fits = self._flying, self._outbox.peek, connection.publish, connection.fits
+        qos, now, any_sent = self.options.qos, time.monotonic(), False
+        room = 1 if self.states.waiting() else window - len(flying)
+        while room > 0 and (entry := peek()) is not None:
+            message, any_sent = entry.message, True
+            if connection.maximum_packet_size is not None and not fits(message):
+                self._outbox.drop(entry.position, "too_large")
+                continue
+            flying[publish(message, qos)] = _Flight("event", entry.position, message, now)
+            room -= 1
+        return any_sent
+
+    def _send(self, connection: Connection, kind: Kind, message: Message, qos: int) -> None:
+        if not connection.fits(message):
             self._log.warning("message larger than the broker takes", extra={"topic": message.topic})
             if kind == "state":
                 self.states.done(message, taken=True)
             return
         packet = connection.publish(message, qos, retain=kind == "state")
-        self._flying[packet] = _Flight(kind, position, message, time.monotonic())
+        self._flying[packet] = _Flight(kind, -1, message, time.monotonic())
 
-    def _acknowledged(self, packet: int, code: int) -> None:
-        flight = self._flying.pop(packet, None)
-        if flight is None:
-            return
-        now = time.monotonic()
-        if code < REFUSED:
-            self._meter.publish_seconds.observe(now - flight.sent)
-            self._careful, self._pause = False, _QUOTA_PAUSE_S[0]
-            self._taken(flight, now)
-        elif code == QUOTA_EXCEEDED:
-            self._quota(flight, now)
-        else:
-            self._refused(flight, code)
+    def _acknowledged(self, acks: Sequence[tuple[int, int]]) -> None:
+        now, pop = time.monotonic(), self._flying.pop
+        for packet, code in acks:
+            flight = pop(packet, None)
+            if flight is None:
+                continue
+            if code < REFUSED:
+                self._meter.publish_seconds.observe(now - flight.sent)
+                self._careful, self._pause = False, _QUOTA_PAUSE_S[0]
+                self._taken(flight, now)
+            elif code == QUOTA_EXCEEDED:
+                self._quota(flight, now)
+            else:
+                self._refused(flight, code)
         self.wake()
 
     def _taken(self, flight: _Flight, now: float) -> None:

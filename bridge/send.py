@@ -5,6 +5,7 @@ import contextlib
 import difflib
 import secrets
 import sys
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, NamedTuple, TypeAlias
 
@@ -61,7 +62,8 @@ async def _ask(connection: Connection, messages: _Messages, topic: str, fields: 
     await connection.subscribe([answers])
     mine = fields.setdefault("id", f"send-{secrets.token_hex(6)}")
 
-    def acknowledged(packet: int, code: int) -> None:
+    def acknowledged(acks: Sequence[tuple[int, int]]) -> None:
+        code = acks[0][1]  # of the one command
         if code == NO_SUBSCRIBERS:
             messages.put_nowait(Refused(f"nobody is subscribed to {topic}{how.hint}"))
         elif code >= REFUSED:

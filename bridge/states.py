@@ -32,6 +32,10 @@ class States:
                 return self._latest[topic]
         return None
 
+    def waiting(self) -> bool:
+        """Whether any is to be sent (or is on its way already, and to be sent again)."""
+        return bool(self._dirty)
+
     def done(self, message: Message, taken: bool) -> None:
         """taken: the broker has it, or never will; else it is to be sent again, unless there is a newer one."""
         self._flying.discard(message.topic)

@@ -13,6 +13,13 @@ def _second(unix: int) -> str:
 
 
 @lru_cache(4096)
+def _moment(second: str, offset: str) -> str | None:
+    """`2024-03-05T08:16:30` and `+01:00` or `Z` as one second in UTC; None for anything else."""
+    found = _RFC3339.fullmatch(second + offset)
+    return found and _utc_second(found[1], found[2], found[4])
+
+
+@lru_cache(4096)
 def _utc_second(date: str, time: str, offset: str) -> str | None:
     try:
         moment = datetime.fromisoformat(f"{date}T{time}{'+00:00' if offset in 'Zz' else offset}").astimezone(UTC)
@@ -32,6 +39,12 @@ def utc(text: str) -> str | None:
 
     None for what is no RFC 3339, names no offset, or is Go's zero time (year 1, "no time").
     """
+    offset = "Z" if text[-1:] == "Z" else text[-6:]
+    fraction = text[20 : -len(offset)]
+    if text[19:20] == "." and 6 <= len(fraction) <= 9 and fraction.isdigit() and fraction.isascii():  # as most write it
+        second = _moment(text[:19], offset)
+        if second is not None:
+            return f"{second}.{fraction[:6]}Z"
     found = _RFC3339.fullmatch(text)
     if found is None:
         return None

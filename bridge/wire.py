@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+Acknowledged = Callable[[list[tuple[int, int]]], None]
+
 FIRST_ID = 1024
 _LAST_ID = 65_535
 _CHUNK = 256 * 1024
@@ -55,9 +57,9 @@ def publish_packet(
 
 
 class Wire:
-    """paho's socket, with a second way in and out. acknowledged: called with packet id and reason code."""
+    """paho's socket, with a second way in and out. acknowledged: called with packet ids and their reason codes."""
 
-    def __init__(self, sock: Any, loop: asyncio.AbstractEventLoop, acknowledged: Callable[[int, int], None]) -> None:
+    def __init__(self, sock: Any, loop: asyncio.AbstractEventLoop, acknowledged: Acknowledged) -> None:
         self._socket, self._loop, self._acknowledged = sock, loop, acknowledged
         self._out = bytearray()
         self._scheduled = self._blocked = self._closed = False
@@ -111,9 +113,9 @@ class Wire:
                 self._blocked = True
                 self._loop.add_writer(self._socket.fileno(), self._flush)
                 return
-        written, self._written = self._written, []
-        for packet in written:
-            self._acknowledged(packet, 0)
+        if self._written:
+            written, self._written = self._written, []
+            self._acknowledged([(packet, 0) for packet in written])
 
     # In.
 
@@ -169,8 +171,8 @@ class Wire:
             taken.append((packet, data[body + 2] if length > 2 else 0))
             at = body + length
         self._at = at
-        for packet, code in taken:
-            self._acknowledged(packet, code)
+        if taken:
+            self._acknowledged(taken)
 
     def close(self) -> None:
         """What is left goes if the socket takes it: paho closes right behind its DISCONNECT."""
@@ -190,7 +192,7 @@ def _length(encoded: bytes) -> int:
     return sum((byte & 127) << 7 * place for place, byte in enumerate(encoded))
 
 
-def install(client: Any, acknowledged: Callable[[int, int], None]) -> Callable[[], Wire | None] | None:
+def install(client: Any, acknowledged: Acknowledged) -> Callable[[], Wire | None] | None:
     """Puts a Wire into the connection that this paho client will open; None where this paho cannot.
 
     Returns how to get it once connected.

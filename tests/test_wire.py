@@ -126,10 +126,11 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
 @example([Ack(FIRST_ID - 1, 0, "z" * 130).encode(), Ack(FIRST_ID, 0, None)], [3])
 def test_any_split_gives_each_his_own(packets: list[Ack | bytes], places: list[int]) -> None:
     stream = b"".join(one.encode() if isinstance(one, Ack) else one for one in packets)
-    sock, acks = FakeSocket(), []
+    sock = FakeSocket()
+    acks: list[tuple[int, int]] = []
     loop = asyncio.new_event_loop()
     try:
-        reader = Reader(Wire(sock, loop, lambda packet, code: acks.append((packet, code))))
+        reader = Reader(Wire(sock, loop, acks.extend))
         for chunk in cut(stream, [size if len(stream) < 20_000 else size + 500 for size in places]):
             sock.chunks.append(chunk)
             while sock.chunks:
@@ -146,7 +147,7 @@ def test_a_length_of_five_bytes_is_left_to_paho_which_ends_the_connection() -> N
     for first in (PUBACK << 4, PUBLISH << 4):
         sock = FakeSocket([bytes((first, 255, 255, 255, 255, 255, 1))])
         loop = asyncio.new_event_loop()
-        wire = Wire(sock, loop, lambda packet, code: None)
+        wire = Wire(sock, loop, lambda acks: None)
         loop.close()
         assert b"".join(wire.recv(1) for _ in range(6)) == bytes((first, 255, 255, 255, 255, 255))
 
@@ -157,7 +158,7 @@ def test_a_broken_socket_is_told_to_paho() -> None:
             raise ConnectionResetError
 
     loop = asyncio.new_event_loop()
-    wire = Wire(Broken(), loop, lambda packet, code: None)
+    wire = Wire(Broken(), loop, lambda acks: None)
     loop.close()
     with pytest.raises(ConnectionResetError):
         wire.recv(1)
@@ -207,7 +208,7 @@ async def reading(data: bytes, version: int) -> Publish:
 
 
 async def test_packet_ids_are_never_pahos() -> None:
-    wire = Wire(FakeSocket(), asyncio.get_running_loop(), lambda packet, code: None)
+    wire = Wire(FakeSocket(), asyncio.get_running_loop(), lambda acks: None)
     given_out = [wire.identifier() for _ in range(70_000)]
     assert min(given_out) == FIRST_ID
     assert max(given_out) == 65_535
@@ -222,7 +223,7 @@ async def test_a_full_socket_takes_everything_in_order_as_it_empties() -> None:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         loop, told = asyncio.get_running_loop(), Record[int]("written")
-        wire = Wire(left, loop, lambda packet, code: told.append(packet))
+        wire = Wire(left, loop, lambda acks: keep(told, acks))
         pieces = [bytes((number % 251,)) * (number * 37 % 3000) for number in range(400)]
         for number, piece in enumerate(pieces):
             if number % 3:
@@ -248,10 +249,15 @@ async def test_a_full_socket_takes_everything_in_order_as_it_empties() -> None:
 async def test_closing_sends_what_was_just_handed_over() -> None:
     """paho closes its socket right behind its DISCONNECT: without that the broker would publish the will."""
     sock = FakeSocket()
-    wire = Wire(sock, asyncio.get_running_loop(), lambda packet, code: None)
+    wire = Wire(sock, asyncio.get_running_loop(), lambda acks: None)
     wire.send(frame(DISCONNECT, 0, b""))
     wire.close()
     assert sock.sent == frame(DISCONNECT, 0, b"")
+
+
+def keep(told: Record[int] | list[int], acks: list[tuple[int, int]]) -> None:
+    for packet, _ in acks:
+        told.append(packet)
 
 
 async def test_what_a_closed_socket_did_not_take_is_not_told_as_written() -> None:
@@ -260,7 +266,7 @@ async def test_what_a_closed_socket_did_not_take_is_not_told_as_written() -> Non
             raise BrokenPipeError
 
     told: list[int] = []
-    wire = Wire(Full(), asyncio.get_running_loop(), lambda packet, code: told.append(packet))
+    wire = Wire(Full(), asyncio.get_running_loop(), lambda acks: keep(told, acks))
     wire.write(b"event", FIRST_ID)
     wire.close()
     wire.write(b"event", FIRST_ID + 1)
@@ -275,7 +281,7 @@ async def test_closing_a_blocked_wire_leaves_no_writer_behind() -> None:
     with right:
         left.setblocking(False)
         loop = asyncio.get_running_loop()
-        wire = Wire(left, loop, lambda packet, code: None)
+        wire = Wire(left, loop, lambda acks: None)
         wire.write(b"x" * 4_000_000)
         done = asyncio.Event()
         loop.call_soon(done.set)
@@ -286,4 +292,4 @@ async def test_closing_a_blocked_wire_leaves_no_writer_behind() -> None:
 
 
 async def test_a_paho_without_the_private_member_is_told() -> None:
-    assert install(object(), lambda packet, code: None) is None
+    assert install(object(), lambda acks: None) is None

@@ -70,7 +70,7 @@ class Hang(Struct, frozen=True):
     why: str
 
 
-class Step(Struct, frozen=True):
+class Step(Struct, frozen=True, gc=False):
     """What follows from what happened.
 
     heard: in order · do: in order · wake: Instant.mono at which woken() is to be called; it may be called earlier.

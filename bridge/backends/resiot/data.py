@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 
-class RxInfo(Struct, frozen=True, omit_defaults=True):
+class RxInfo(Struct, frozen=True, omit_defaults=True, gc=False):
     """How one gateway heard a frame: dBm, dB; `channel` is the gateway's channel index."""
 
     gateway_eui: str
@@ -12,12 +12,12 @@ class RxInfo(Struct, frozen=True, omit_defaults=True):
     channel: int | None = None
 
 
-class _Heard(Struct, frozen=True, omit_defaults=True):
+class _Heard(Struct, frozen=True, omit_defaults=True, gc=False):
     dev_eui: str | None = None
     app_eui: str | None = None
 
 
-class Uplink(_Heard, frozen=True, omit_defaults=True):
+class Uplink(_Heard, frozen=True, omit_defaults=True, gc=False):
     """`up`, `join` and `rx`. payload: base64 · frequency and bandwidth in Hz · f_cnt: the frame counter."""
 
     gateway_eui: str | None = None

@@ -60,10 +60,11 @@ class ResiotSession:
         return Step(heard=told, wake=self._wake())
 
     def received(self, link: str, frame: bytes, now: Instant) -> Step:
-        heard: list[Heard] = []
         if (usual := read_usual(frame)) is not None:
-            self._communication(usual, heard, now)
-            return Step(tuple(heard), wake=self._wake() if len(heard) > 1 else None)
+            event, gateways = usual
+            back = self._gateways.heard(gateways, now)
+            return Step((event, *back), wake=self._wake()) if back else Step((event,))
+        heard: list[Heard] = []
         do: list[Send] = []
         for message in read_json(frame):
             if isinstance(message, Unread):
