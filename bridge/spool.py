@@ -208,6 +208,7 @@ class Spool:
             connection.execute(f"PRAGMA page_size = {_PAGE}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what is deleted: twice the work
             connection.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
             connection.execute(f"PRAGMA journal_size_limit = {self._wal_pages * _PAGE}")
             connection.execute("PRAGMA cache_size = -1024")
