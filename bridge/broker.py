@@ -9,8 +9,8 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -96,6 +96,18 @@ class Connection:
         )
         wire.write(encoded, None if qos else packet)
         return packet
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """What is published within goes out together, at once."""
+        if self._wire is None:
+            yield
+            return
+        self._wire.cork()
+        try:
+            yield
+        finally:
+            self._wire.uncork()
 
     def _publish_by_paho(self, message: Message, qos: int, retain: bool) -> int:
         """The public way, for a paho that has changed inside."""

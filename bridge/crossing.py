@@ -377,15 +377,16 @@ class Crossing:
                 while line.dial.pull and not self._outbox.room():
                     await asyncio.sleep(_ROOM_S)
                 now = instant()
-                for frame in batch[start : start + _TURN]:
-                    if line.hung:
-                        return
-                    meter.frames += 1
-                    meter.frame_bytes += len(frame)
-                    if len(frame) > limit:
-                        self._carry(Step(heard=(Unread("too_large", frame),)), now)
-                    else:
-                        self._carry(received(name, frame, now), now)
+                with self._publisher.gathered():
+                    for frame in batch[start : start + _TURN]:
+                        if line.hung:
+                            return
+                        meter.frames += 1
+                        meter.frame_bytes += len(frame)
+                        if len(frame) > limit:
+                            self._carry(Step(heard=(Unread("too_large", frame),)), now)
+                        else:
+                            self._carry(received(name, frame, now), now)
                 if start + _TURN < len(batch):
                     await asyncio.sleep(0)
 

@@ -13,7 +13,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from msgspec import Struct
@@ -109,7 +110,21 @@ class Publisher:
         """There is something to publish: does it once in this turn of the loop."""
         if not self._scheduled and self._connection is not None:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_soon(self._pump_now)
+
+    def _pump_now(self) -> None:
+        self._scheduled = False
+        self._pump()
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """What is handed in within is published at the end of it, together."""
+        scheduled, self._scheduled = self._scheduled, True
+        try:
+            yield
+        finally:
+            self._scheduled = scheduled
+            self._pump()
 
     @property
     def connected(self) -> bool:
@@ -292,7 +307,6 @@ class Publisher:
 
     def _pump(self) -> None:
         """Publishes what the window allows."""
-        self._scheduled = False
         connection = self._connection
         if connection is None or self._paused_until > time.monotonic():
             return
@@ -300,8 +314,9 @@ class Publisher:
             self._start_over()
         window = 1 if self._careful else min(WINDOW, connection.receive_maximum)
         try:
-            while len(self._flying) < window and not self._paused_until and self._publish_next(connection, window):
-                pass
+            with connection.gathered():
+                while len(self._flying) < window and not self._paused_until and self._publish_next(connection, window):
+                    pass
         except Lost as error:
             self._end(error)
         self._meter.inflight = len(self._flying)

@@ -6,7 +6,7 @@ paho that this touches: `Client._create_socket`, wrapped for one client (tested 
 is missing, broker.py publishes the public way.
 
 1. Everything happens on the event loop's thread, but for the connecting itself, which only reads attributes.
-2. write() never waits; one send per turn of the loop.
+2. write() never waits; one send per turn of the loop, or where it is corked at uncork().
 3. Packet ids from FIRST_ID on are ours, those below paho's: it needs one per SUBSCRIBE of a connection.
 """
 
@@ -62,7 +62,7 @@ class Wire:
     def __init__(self, sock: Any, loop: asyncio.AbstractEventLoop, acknowledged: Acknowledged) -> None:
         self._socket, self._loop, self._acknowledged = sock, loop, acknowledged
         self._out = bytearray()
-        self._scheduled = self._blocked = self._closed = False
+        self._scheduled = self._blocked = self._closed = self._corked = False
         self._written: list[int] = []  # QoS 0, in `out`: done once that is empty
         self._in, self._at = b"", 0
         self._left = 0  # bytes of the packet that paho is reading
@@ -85,9 +85,18 @@ class Wire:
         self._out += packet
         if written is not None:
             self._written.append(written)
-        if not self._scheduled and not self._blocked:
+        if not self._scheduled and not self._blocked and not self._corked:
             self._scheduled = True
             self._loop.call_soon(self._flush)
+
+    def cork(self) -> None:
+        """What is written from now on goes at uncork(), in one send."""
+        self._corked = True
+
+    def uncork(self) -> None:
+        self._corked = False
+        if self._out and not self._blocked:
+            self._flush()
 
     def send(self, data: bytes) -> int:
         """For paho: takes everything at once."""

@@ -222,7 +222,6 @@ class Twin(RuleBasedStateMachine):
 
     @rule(size=st.integers(10, 120), kind=st.sampled_from((*TYPES, "weather")))
     def append(self, size: int, kind: str) -> None:
-        self.grow_old()
         new = str(self.received)
         self.received += 1
         self.box.append(message(new, size), kind, Instant(self.now, self.now))
@@ -230,6 +229,8 @@ class Twin(RuleBasedStateMachine):
             self.lost["outbox_full"] += 1
             return
         self.waits.append((new, size, self.now))
+        if sum(size for _, size, _ in self.waits) > self.LIMIT:
+            self.grow_old()
         while sum(size for _, size, _ in self.waits) > self.LIMIT:
             unsent = [one for one, _, _ in self.waits if one not in self.flying]
             self.drop(unsent[0] if unsent else self.waits[0][0], "outbox_full")
