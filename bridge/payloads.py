@@ -118,11 +118,11 @@ class Writer:
         media = f"application/{kind}" if self._binary else f"application/cloudevents+{kind}"
         self._properties = content_type(media, utf8=not self._packed)
         self._place = lru_cache(16_384)(self._find_place)
-        self._quick = not self._packed and not self._binary
+        self.quick = not self._packed and not self._binary
 
     def event(self, event: Event, number: int, recorded: str) -> Message:
         """number: counts from 1 per backend · recorded: when the bridge read it, RFC 3339 UTC."""
-        if self._quick and event.time is not None:
+        if self.quick and event.time is not None:
             return self._usual(event, event.time, number, recorded)
         sequence = f"{number:016d}"
         told, encoded = json_data(event)

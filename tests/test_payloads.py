@@ -19,7 +19,7 @@ from bridge.backends.resiot.session import ResiotSession
 from bridge.model import Event, Instant, Message, State, Unread
 from bridge.options import Secret
 from bridge.payloads import DEAD_BYTES, Writer
-from bridge.topics import too_long
+from bridge.topics import level, too_long
 from tests.backends.samples import RESIOT_UP
 
 RECORDED = "2024-03-05T07:16:30.101222Z"
@@ -355,3 +355,24 @@ def test_a_dead_frame_is_as_it_came_and_cut_at_64_kib(more: int) -> None:
 def test_plain_values_are_flat_json_below_the_backend() -> None:
     message = writer().plain("health", {"a": [1]})
     assert (message.topic, message.payload) == ("ws2mqtt/lora/health", b'{"a":[1]}')
+
+
+SUBJECTS = st.text(min_size=1, max_size=20).map(level) | st.sampled_from(('"time":"', '"id":"', "%", "a/b", "\\", ""))
+
+
+@given(
+    SUBJECTS,
+    st.text(min_size=1, max_size=10).map(level) | st.just("up"),
+    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=9), max_size=3),
+    st.none() | st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=5), min_size=1, max_size=2),
+    st.booleans(),
+    st.integers(1, 10**16 - 1),
+)
+def test_what_is_written_directly_is_what_the_thorough_way_writes(
+    subject: str, kind: str, data: dict[str, Any], extra: dict[str, str] | None, replay: bool, number: int
+) -> None:
+    event = Event(subject, kind, Raw(msgspec.json.encode(data)), "2024-03-05T07:16:30.007145Z", extra, None, replay)
+    writer = Writer(base='b"\\ase', backend="lora", platform="resiot", session="17")
+    quick = writer.event(event, number, "2024-03-05T07:16:31.000000Z")
+    writer.quick = False
+    assert quick == writer.event(event, number, "2024-03-05T07:16:31.000000Z")
