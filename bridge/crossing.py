@@ -1,26 +1,22 @@
 """One backend's crossing: the links to its platform on one side, its outbox and MQTT connection on the other.
 
 1. The session is told what happens and its Steps are carried out at once, on the event loop: nothing runs beside it.
-2. Only reading ends a link: a failed send leaves the reader what has arrived.
-3. A bug in a session restarts the talk of this backend alone; outbox, MQTT connection and waiting commands live on.
-4. The state topic says at every moment how the backend stands, and when the next try is.
+2. A bug in a session restarts the talk of this backend alone; outbox, MQTT connection and waiting commands live on.
+3. The state topic says at every moment how the backend stands, and when the next try is.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
 from typing import Any
-
-import msgspec
 
 from bridge.backends.session import Call, Dial, Gap, Hang, Platform, Send, Session, Step
 from bridge.clock import instant
+from bridge.lines import Lines
 from bridge.links.backoff import Backoff
 from bridge.links.http import Caller
-from bridge.links.websocket import Gone, Link, open_link
 from bridge.model import Census, Command, Condition, Event, Instant, Login, Message, Response, State, Unread
 from bridge.notes import Notes
 from bridge.options import BackendOptions
@@ -32,20 +28,6 @@ from bridge.times import rfc3339
 from bridge.watch.metrics import Meter
 
 _ROOM_S = 0.05  # how often what is pulled looks for room
-_TURN = 128  # frames of one link that are read before others have their turn
-
-
-@dataclass
-class _Line:
-    """A link of the session, from Dial until it is lost or hung up."""
-
-    dial: Dial
-    task: asyncio.Task[None] | None = None
-    link: Link | None = None
-    frames: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
-    opened: float = 0.0  # time.monotonic()
-    asked: bool = False  # closed by a command
-    hung: bool = False  # by the session, which hears no more of it
 
 
 class Crossing:
@@ -75,11 +57,10 @@ class Crossing:
             redact=redact,
             last_event=lambda: meter.last_event,
         )
-        self._session: Session = platform.session(options)
+        self.session: Session = platform.session(options)
         self._caller = Caller(options)
         self._calls: set[asyncio.Task[None]] = set()
-        self._lines: dict[str, _Line] = {}
-        self._backoffs: dict[str, Backoff] = {}  # by link
+        self._lines = Lines(self, meter, log, redact)
         self._retries = Backoff(options.reconnect)  # of calls
         self._hasten = asyncio.Event()  # no back-off now: set and cleared at once
         self._group: asyncio.TaskGroup | None = None
@@ -100,9 +81,9 @@ class Crossing:
             Census: self.census,
         }
         self._does: dict[type, Callable[[Any], None]] = {
-            Dial: self._dial,
-            Send: self._send,
-            Hang: self._hang,
+            Dial: lambda dial: self._lines.dial(dial),
+            Send: lambda send: self._lines.send(send),
+            Hang: lambda hang: self._lines.hang(hang),
             Call: self._call,
         }
 
@@ -129,25 +110,24 @@ class Crossing:
 
     async def _talk(self) -> None:
         """One session from its start to a pause, or to a bug."""
-        self._session = self.platform.session(self.options)
-        self._backoffs.clear()
+        self.session = self.platform.session(self.options)
+        self._lines = Lines(self, self._meter, self._log, self._redact)
         self._retries.success()
         self._caller = Caller(self.options)
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 now = instant()
-                self._carry(self._session.started(self.notes.memory, self.notes.seen, now), now)
+                self.carry(self.session.started(self.notes.memory, self.notes.seen, now), now)
                 await self._changed.wait()
-                await self._hang_all()
+                await self._lines.close()
                 now = instant()
-                self._carry(self._session.stopped(now), now)
+                self.carry(self.session.stopped(now), now)
                 for call in self._calls:
                     call.cancel()
         finally:
             self._group = None
             await self._caller.close()
-            self._lines.clear()
             self._meter.websocket_connected = False
             if self._timer is not None:
                 self._timer.cancel()
@@ -156,21 +136,9 @@ class Crossing:
     async def stop(self) -> None:
         """No more from the platform: closes the links, reads what has arrived, answers what waits."""
         if self._group is not None:
-            await self._hang_all()
+            await self._lines.close()
             now = instant()
-            self._carry(self._session.stopped(now), now)
-
-    async def _hang_all(self) -> None:
-        """Closes every link and waits until its reader has read what was there."""
-        lines, self._lines = list(self._lines.values()), {}
-        for line in lines:
-            if line.link is None and line.task is not None:
-                line.task.cancel()
-        closing = [line.link.close() for line in lines if line.link is not None]
-        await asyncio.gather(*closing, return_exceptions=True)
-        tasks = [line.task for line in lines if line.task is not None]
-        if tasks:
-            await asyncio.wait(tasks, timeout=2.0)
+            self.carry(self.session.stopped(now), now)
 
     # What commands ask of the crossing itself.
 
@@ -178,14 +146,7 @@ class Crossing:
         """Closes the links; they are dialled again at once, and calls do not wait for their next try."""
         self._hasten.set()
         self._hasten.clear()
-        for line in list(self._lines.values()):
-            if line.link is None:
-                if line.task is not None:
-                    line.task.cancel()
-                self._dial(msgspec.structs.replace(line.dial, again=None, after=None))
-            else:
-                line.asked = True
-                self._spawn(line.link.close())
+        self._lines.reconnect()
 
     def pause(self, paused: bool = True) -> None:
         """Ends the talk, or begins it again."""
@@ -202,11 +163,16 @@ class Crossing:
 
     def ordered(self, command: Command) -> None:
         """A checked command for the session."""
-        self._spawn(self._guarded(lambda now: self._session.ordered(command, now)))
+        self.spawn(self._guarded(lambda now: self.session.ordered(command, now)))
 
     # Carrying out what follows.
 
-    def _carry(self, step: Step, now: Instant) -> None:
+    def sign(self) -> Instant | None:
+        """The last sign of life of any link, if one is open."""
+        return self._lines.sign()
+
+    def carry(self, step: Step, now: Instant) -> None:
+        """Does what follows from what happened then."""
         self._now = now
         for heard in step.heard:
             self._hears[type(heard)](heard)
@@ -255,16 +221,12 @@ class Crossing:
         for topic in self.notes.topics - there:
             self._publisher.state(Message(topic, b""))
 
-    def _send(self, send: Send) -> None:
-        if (line := self._lines.get(send.link)) is not None:
-            line.frames.put_nowait(send.frame)
-
     def _call(self, call: Call) -> None:
         """Runs beside the reading, which it never holds up."""
         delay = call.after if call.again is None else self._retries.after(call.again, call.after)
         if call.again is not None:
-            self._next_try(delay, self._retries)
-        if (task := self._spawn(self._called(call, self._caller, delay))) is not None:
+            self.next_try(delay, self._retries)
+        if (task := self.spawn(self._called(call, self._caller, delay))) is not None:
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
 
@@ -273,11 +235,11 @@ class Crossing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await (self._hasten.wait() if call.again else asyncio.sleep(delay))
-        while call.pull and not self._outbox.room():
+        while call.pull and not self.room():
             await asyncio.sleep(_ROOM_S)
         answer = await caller.call(call)
         now = instant()
-        self._carry(self._session.answered(call.id, answer, now), now)
+        self.carry(self.session.answered(call.id, answer, now), now)
 
     def _gap(self, gap: Gap) -> None:
         if gap.backfill in ("none", "started"):
@@ -295,14 +257,14 @@ class Crossing:
 
     def _woken(self) -> None:
         self._timer = self._wake_at = None
-        self._spawn(self._guarded(lambda now: self._session.woken(now)))
+        self.spawn(self._guarded(lambda now: self.session.woken(now)))
 
     async def _guarded(self, happened: Callable[[Instant], Step]) -> None:
         """In a child of the group, so that a bug reaches the supervisor."""
         now = instant()
-        self._carry(happened(now), now)
+        self.carry(happened(now), now)
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """A child of the talk; without one, or while a bug is ending it, there is nothing to do it for."""
         try:
             if self._group is not None:
@@ -312,129 +274,14 @@ class Crossing:
         coroutine.close()
         return None
 
-    # Links.
-
-    def _dial(self, dial: Dial) -> None:
-        """Starts a link, at once or after the back-off."""
-        backoff = self._backoffs.setdefault(dial.link, Backoff(self.options.reconnect))
-        delay = dial.after or 0.0
-        if dial.again is not None:
-            delay = backoff.after(dial.again, dial.after)
-            self._next_try(delay, backoff)
-        line = _Line(dial)
-        self._lines[dial.link] = line
-        if self._group is not None:
-            line.task = self._group.create_task(self._link(line, delay, backoff))
-
-    def _next_try(self, delay: float, backoff: Backoff) -> None:
+    def next_try(self, delay: float, backoff: Backoff) -> None:
+        """Tells when that is."""
         self.state.set(self.state.now.state, self.state.now.error, delay, backoff.attempt)
 
-    def _hang(self, hang: Hang) -> None:
-        line = self._lines.pop(hang.link, None)
-        if line is None:
-            return
-        line.hung = True
-        if line.link is not None:
-            self._spawn(line.link.close())
-        elif line.task is not None:
-            line.task.cancel()
-        self._count_links()
+    def room(self) -> bool:
+        """Whether there is some for history."""
+        return self._outbox.room()
 
-    def _count_links(self) -> None:
-        open_ones = (line for line in self._lines.values() if line.link is not None and not line.dial.pull)
-        self._meter.websocket_connected = any(open_ones)
-
-    async def _link(self, line: _Line, delay: float, backoff: Backoff) -> None:
-        """One link from its delay to its loss."""
-        if delay:
-            await asyncio.sleep(delay)
-        if self.state.now.state == "offline":
-            self.state.set("connecting", self.state.now.error, attempt=backoff.attempt)
-            self.state.tell()
-        try:
-            async with AsyncExitStack() as stack:
-                link = await stack.enter_async_context(open_link(line.dial, self.options))
-                self._opened(line, link, backoff)
-                sender = asyncio.ensure_future(self._sender(line, link))
-                stack.push_async_callback(_ended, sender)
-                await self._read(line, link, backoff)
-        except Gone as gone:
-            self._lost(line, gone)
-
-    def _opened(self, line: _Line, link: Link, backoff: Backoff) -> None:
-        line.link, line.opened = link, instant().mono
-        self._meter.websocket_connects["ok"] += 1
-        self._count_links()
-        self._log.info("connected", extra={"link": line.dial.link, "attempt": backoff.attempt})
-        now = instant()
-        self._carry(self._session.opened(line.dial.link, now), now)
-
-    async def _read(self, line: _Line, link: Link, backoff: Backoff) -> None:
-        meter, received, name, limit = self._meter, self._session.received, line.dial.link, self.options.max_frame
-        async for batch in link.frames():
-            backoff.success()  # an open socket alone proves little: a platform may accept and close at once
-            for start in range(0, len(batch), _TURN):
-                while line.dial.pull and not self._outbox.room():
-                    await asyncio.sleep(_ROOM_S)
-                now = instant()
-                with self._publisher.gathered():
-                    for frame in batch[start : start + _TURN]:
-                        if line.hung:
-                            return
-                        meter.frames += 1
-                        meter.frame_bytes += len(frame)
-                        if len(frame) > limit:
-                            self._carry(Step(heard=(Unread("too_large", frame),)), now)
-                        else:
-                            self._carry(received(name, frame, now), now)
-                if start + _TURN < len(batch):
-                    await asyncio.sleep(0)
-
-    async def _sender(self, line: _Line, link: Link) -> None:
-        with contextlib.suppress(Gone):
-            while True:
-                await link.send(await line.frames.get())
-
-    def _lost(self, line: _Line, gone: Gone) -> None:
-        name, now = line.dial.link, instant()
-        if line.link is None:
-            outcome = "refused" if gone.kind == "refused" else "failed"
-            self._meter.websocket_connects[outcome] += 1
-        seen = self._last_sign(line, gone, now)
-        if gone.kind == "too_large":
-            self._carry(Step(heard=(Unread("too_large", b""),)), now)
-        if line.link is not None and now.mono - line.opened > self.options.reconnect.max:
-            self._backoffs[name].success()
-        if self._lines.get(name) is not line:
-            return  # hung up by the session, or replaced
-        del self._lines[name]
-        self._count_links()
-        if line.asked:
-            gone = Gone("asked", "reconnect was asked for")
-        loss = gone.loss(seen, self._redact)  # a platform may say our own token back to us
-        self._carry(self._session.lost(name, loss, now), now)
-        if line.dial.pull:  # the platform ends it where its history ends
-            return
-        self._meter.websocket_reconnects[gone.kind] += 1
-        if not line.asked:
-            extra = {"link": name, "reason": loss.error, "next_retry": self.state.now.next_retry}
-            self._log.warning("lost" if line.link else "not connected", extra=extra)
-
-    def _last_sign(self, line: _Line, gone: Gone, now: Instant) -> Instant:
-        """When the link was last alive: now, if the platform itself closed it."""
-        if line.link is None:
-            return self.notes.seen or now
-        mono = now.mono if gone.kind in ("closed", "asked", "too_large") else line.link.heard or now.mono
-        self.notes.seen = Instant(mono, now.unix - (now.mono - mono))
-        return self.notes.seen
-
-    def sign(self) -> Instant | None:
-        """The last sign of life of any link, if one is open."""
-        mono = max((line.link.heard for line in self._lines.values() if line.link is not None), default=0.0)
-        now = instant()
-        return Instant(mono, now.unix - (now.mono - mono)) if mono else None
-
-
-async def _ended(task: asyncio.Future[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    def gathered(self) -> AbstractContextManager[None]:
+        """What is published within goes out together."""
+        return self._publisher.gathered()
