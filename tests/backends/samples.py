@@ -24,7 +24,7 @@ class Samples(Struct, frozen=True):
     """Of one platform.
 
     frames: what it says, well-formed · answers: to HTTP calls · outlive: commands that may stay open after their
-    deadline, once the platform has answered.
+    deadline, or a loss, once the platform has answered · other_types: event types of the frames that no list names.
     """
 
     options: BackendOptions
@@ -32,6 +32,7 @@ class Samples(Struct, frozen=True):
     commands: tuple[SampleCommand, ...]
     answers: tuple[Answer, ...] = ()
     outlive: frozenset[str] = frozenset()
+    other_types: frozenset[str] = frozenset()
 
 
 # ResIOT docs, Websocket Server: one frame of each kind.
