@@ -156,7 +156,7 @@ def _call(data: Data) -> Iterator[str]:
 
 def _login(data: Data) -> Iterator[str]:
     """Of a user: where from."""
-    yield from (f"from {value(data[key])}" for key in ("ip",) if data.get(key))
+    yield from [f"from {value(data['ip'])}"] if data.get("ip") else _generic(data)
 
 
 def _gap(data: Data) -> Iterator[str]:
