@@ -1,10 +1,13 @@
 """What an iSymphony backend is told: addresses, mistakes, warnings."""
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from bridge.backends.isymphony.options import Action, IsymphonyOptions
+from bridge.config import load
 from bridge.options import Secret
 
 
@@ -63,3 +66,14 @@ def test_mistakes(changes: dict[str, Any], key: str) -> None:
 )
 def test_warnings(changes: dict[str, Any], keys: list[str]) -> None:
     assert [key for key, _ in options(**changes).warnings()] == keys
+
+
+def test_the_commented_example_is_a_configuration() -> None:
+    config = load(str(Path(__file__).parents[3] / "config" / "isymphony.yaml"), {"ISYMPHONY_PASSWORD": "p"})
+    pbx = config.backends["pbx"]
+    assert isinstance(pbx, IsymphonyOptions)
+    assert config.warnings == ()
+    assert set(pbx.actions) == {"originate", "dnd"}
+    assert msgspec.structs.replace(pbx, url="", password=Secret(), filters={}, actions={}) == IsymphonyOptions(
+        url="", username="manager", password=Secret()
+    )
