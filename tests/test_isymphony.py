@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.support.house import VERSIONS, balanced
-from tests.support.isymphony import Centre, centre
+from tests.support.isymphony import ACTIONS, Centre, centre
 from tests.support.mosquitto import Mosquitto
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -200,11 +200,16 @@ async def test_placeholders_are_percent_encoded_in_the_path(pbx: Centre) -> None
 
 async def test_info_names_the_actions_and_the_metrics_count_them(pbx: Centre) -> None:
     info = await pbx.home.told("bridge/info")
-    named = {"filter", "live", "originate", "dnd", "reconnect", "pause", "resume"}
+    named = {"filter", "live", *ACTIONS, "reconnect", "pause", "resume"}
     assert set(info["backends"]["pbx"]["commands"]) == named
+    before = await pbx.home.bridge.scrape()
     await pbx.command("dnd", extension="7002", on=True)
+    assert (await pbx.command("read7"))["data"][0]["slug"] == "default"
     scrape = await pbx.home.bridge.scrape()
-    assert scrape.of("ws2mqtt_commands_total", backend="pbx", command="dnd", outcome="succeeded") >= 1
+    for command in ("dnd", "other"):  # the first four actions have a name here
+        labels = {"backend": "pbx", "command": command, "outcome": "succeeded"}
+        counted = [one.of("ws2mqtt_commands_total", **labels) for one in (before, scrape)]
+        assert counted[1] == counted[0] + 1
     assert sum(("backend", "pbx") in labels for _, labels in scrape) <= 150
     assert balanced(scrape, "pbx")
 

@@ -18,6 +18,7 @@ LIVE = "coreServers/getByName/{server}/extensions/getByName/{extension}"
 ACTIONS = {
     "originate": {"path": f"{LIVE}/originate", "body": {"number": "{number}"}},
     "dnd": {"path": "coreServers/getByName/default/extensions/getByName/{extension}/dnd", "body": {"enabled": "{on}"}},
+    **{f"read{number}": {"method": "GET", "path": "coreServers"} for number in range(8)},
 }
 
 
