@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bridge.app import App
-from bridge.backends.isymphony.options import Action, IsymphonyOptions
+from bridge.backends.isymphony.actions import Action
+from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.resiot.options import ResiotOptions
 from bridge.broker import PORTS
 from bridge.config import Config

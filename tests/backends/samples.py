@@ -7,7 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from bridge.backends.isymphony.options import Action, IsymphonyOptions
+from bridge.backends.isymphony.actions import Action
+from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.resiot.options import ResiotOptions
 from bridge.backends.session import Answer
 from bridge.options import BackendOptions, Duration, Secret

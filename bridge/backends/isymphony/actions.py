@@ -7,7 +7,7 @@ a path has no `..`, however it is written.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -20,20 +20,26 @@ Scalar = str | int | float | bool
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_SAFE = "/%:@!$&'()*+,;=-._~"  # RFC 3986, 3.3, and what is percent-encoded already
+_SAFE = "/%:@!$&'()*+,;=-._~{}"  # RFC 3986, 3.3; what is percent-encoded already; placeholders
 _TAKEN = ("filter", "live", "reconnect", "pause", "resume")
 _EVERYWHERE = ("id", "timeout", "idempotency_key")  # fields of every command
 
 
-class Template(Protocol):
-    """An action as the configuration has it."""
+class Action(Struct, frozen=True, forbid_unknown_fields=True):
+    """A call of the installation's Live REST API; `{name}` in path and body stands for a field of the command.
+
+    path: relative, below the Live REST root · body: JSON, None for none.
+    """
+
+    path: str
+    method: Literal["GET", "POST", "PUT", "DELETE"] = "POST"
+    body: Any = None
 
     @property
-    def path(self) -> str: ...
-    @property
-    def method(self) -> Any: ...
-    @property
-    def body(self) -> Any: ...
+    def fields(self) -> tuple[str, ...]:
+        """The placeholders, in their order, each once."""
+        found = [name for text in (self.path, *_texts(self.body)) for name in _PLACEHOLDER.findall(text)]
+        return tuple(dict.fromkeys(found))
 
 
 class Request(Struct, frozen=True):
@@ -62,14 +68,8 @@ def _climbs(path: str) -> bool:
 
 
 def encoded(path: str) -> str:
-    """A path as it goes out; what is percent-encoded stays so."""
+    """A path as it goes out: what is percent-encoded stays so, and so do placeholders."""
     return quote(clean(path), safe=_SAFE)
-
-
-def placeholders(path: str, body: Any) -> tuple[str, ...]:
-    """The fields of a template, in their order, each once."""
-    found = [name for text in (path, *_texts(body)) for name in _PLACEHOLDER.findall(text)]
-    return tuple(dict.fromkeys(found))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -83,46 +83,42 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(one)
 
 
-def faults_of(name: str, path: str, body: Any) -> Iterator[tuple[str, str]]:
-    """What is wrong with a template, as (key below it, message)."""
+def faults_of(name: str, action: Action) -> Iterator[tuple[str, str]]:
+    """What is wrong with an action, as (key below it, message)."""
     if not _NAME.fullmatch(name):
         yield "", "not a command's name: 1 to 64 of A-Z, a-z, 0-9, _ and -"
     if name in _TAKEN:
         yield "", "is a command already: choose another name"
-    plain = _PLACEHOLDER.sub("x", path)
+    plain = _PLACEHOLDER.sub("x", action.path)
     if fault := path_fault(plain):
         yield ".path", fault
     elif "{" in plain or "}" in plain:
         yield ".path", "has a brace that is no {placeholder}: a letter, then letters, digits and _"
-    for field in placeholders(path, body):
+    for field in action.fields:
         if field in _EVERYWHERE:
             yield "", f"{{{field}}} is a field that every command has: choose another name"
 
 
-def fields_struct(name: str, template: Template) -> type[Struct]:
+def fields_struct(name: str, action: Action) -> type[Struct]:
     """The fields of an action's command: its placeholders, each a text, a number or a boolean, all required."""
-    names = placeholders(template.path, template.body)
-    ours = {f"field_{number}": field for number, field in enumerate(names)}  # a placeholder may be a Python keyword
+    ours = {f"field_{number}": field for number, field in enumerate(action.fields)}  # it may be a Python keyword
     fields = [(one, Scalar) for one in ours]
     return msgspec.defstruct(f"Action_{name}", fields, rename=ours, frozen=True, forbid_unknown_fields=True)
 
 
-def checked(template: Template) -> Callable[[Struct], Request]:
+def checked(action: Action) -> Callable[[Struct], Request]:
     """What makes the request of a command's fields; raises BadCommand that names the field."""
-    names = placeholders(template.path, template.body)
+    names, path_template = action.fields, encoded(action.path)
 
     def request(fields: Struct) -> Request:
         values = {name: getattr(fields, f"field_{number}") for number, name in enumerate(names)}
-        path = _PLACEHOLDER.sub(lambda found: _in_path(found[1], values[found[1]]), encoded_template(template.path))
-        body = None if template.body is None else msgspec.json.encode(_filled(template.body, values))
-        return Request(template.method, path, body)
+        path = _PLACEHOLDER.sub(lambda found: _in_path(found[1], values[found[1]]), path_template)
+        if _climbs(path):  # by a value beside a dot of the template
+            raise BadCommand("the path has a . or .. level", kind="invalid_field", field=names[0])
+        body = None if action.body is None else msgspec.json.encode(_filled(action.body, values))
+        return Request(action.method, path, body)
 
     return request
-
-
-def encoded_template(path: str) -> str:
-    """As encoded(), placeholders left alone."""
-    return quote(clean(path), safe=_SAFE + "{}")
 
 
 def _in_path(name: str, value: Scalar) -> str:

@@ -41,11 +41,14 @@ _decode = msgspec.json.Decoder(UserLogin | UserLogout | Hangup | LinkEnd | ConfR
 
 
 class Reply(Struct, frozen=True):
-    """The answer to a filter message; correlation: None where it does not say to which · words: of an error."""
+    """The answer to a filter message; correlation: None where it does not say to which · words: of an error ·
+    told: the event that it is where nobody waits for it.
+    """
 
     success: bool
     correlation: str | None
     words: str
+    told: "Told"
 
 
 class Told(Struct, frozen=True):
@@ -102,7 +105,8 @@ def _reply(message: Object) -> Reply:
     if isinstance(correlation, bool | list | dict):
         raise msgspec.ValidationError("correlationId")
     words = error if isinstance(error, str) else "" if error is None else msgspec.json.encode(error).decode()
-    return Reply(message["type"] == "success", None if correlation is None else str(correlation), words)
+    kind = message["type"]
+    return Reply(kind == "success", None if correlation is None else str(correlation), words, _other(kind, message))
 
 
 def _documented(kind: Any, message: Object) -> Told:
@@ -139,12 +143,6 @@ def _other(kind: str, message: Object) -> Told:
         message=message,
         told=canonical(message),
     )
-
-
-def unmatched(reply: Reply, message: bytes) -> Told:
-    """A reply that nobody waits for is an event like any other."""
-    found = next((one for one in read_json(message) if isinstance(one, dict)), {})
-    return _other("success" if reply.success else "error", found)
 
 
 def _subjects(users: Iterable[Any], extensions: Iterable[Any]) -> tuple[str, ...]:

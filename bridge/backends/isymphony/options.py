@@ -4,12 +4,11 @@ Source: iSymphony developer documentation, WebSocket API (Event), "Connecting" a
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from msgspec import Struct, field
+from msgspec import field
 
-from bridge.backends.isymphony.actions import faults_of
+from bridge.backends.isymphony.actions import Action, faults_of
 from bridge.backends.isymphony.filters import ALIASES
 from bridge.options import BackendOptions, Secret, address_fault
 
@@ -18,17 +17,6 @@ _EVENTS = f"{_SERVLET}/ws/event"
 _LIVE = f"{_SERVLET}/rest/live/"
 _PORTS = {"ws": 58080, "wss": 55050}
 _FACTORY_PASSWORD = "manag3rpa55word"
-
-
-class Action(Struct, frozen=True, forbid_unknown_fields=True):
-    """A call of the installation's Live REST API; `{name}` in path and body stands for a field of the command.
-
-    path: relative, below the Live REST root · body: JSON, None for none.
-    """
-
-    path: str
-    method: Literal["GET", "POST", "PUT", "DELETE"] = "POST"
-    body: Any = None
 
 
 class IsymphonyOptions(BackendOptions, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="isymphony"):
@@ -54,7 +42,7 @@ class IsymphonyOptions(BackendOptions, frozen=True, forbid_unknown_fields=True, 
             if not values:
                 yield f"filters.{prop}", 'names no value: write ["*"] for any, or leave the property out'
         for name, action in self.actions.items():
-            for key, message in faults_of(name, action.path, action.body):
+            for key, message in faults_of(name, action):
                 yield f"actions.{name}{key}", message
 
     def warnings(self) -> Iterator[tuple[str, str]]:

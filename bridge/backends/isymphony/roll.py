@@ -45,6 +45,7 @@ class Roll:
     def __init__(self, call: Callable[[str, Request, float], Call], follows: Callable[[str], bool]) -> None:
         self._call, self._follows = call, follows
         self._number = 0
+        self.cores: tuple[str, ...] = ()  # the ids of the core servers there are
         self._line: deque[_Asked] = deque()
         self._asked: dict[str, _Asked] = {}
         self._stale: set[str] = set()  # users who came or went while they were asked about
@@ -52,6 +53,7 @@ class Roll:
     def begins(self) -> tuple[Call, ...]:
         """Anew; answers to what was asked before are not waited for."""
         self.ends()
+        self.cores = ()
         self._line.append(_Asked("coreServers"))
         return self._next()
 
@@ -86,6 +88,8 @@ class Roll:
         if asked.username:
             ids = tuple(one for one, _ in _identified(objects))
             return Logins(asked.username, ids, len(listed) - len(ids))
+        if asked.path == "coreServers":
+            self.cores = tuple(known for known, _ in _identified(objects))
         for known, one in _identified(objects):
             path, name = f"{asked.path}/{quote(known, safe='')}", one.get("userName")
             if asked.path == "coreServers":

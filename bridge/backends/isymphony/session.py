@@ -14,7 +14,7 @@ from bridge.backends.isymphony.actions import Live, Request, checked, fields_str
 from bridge.backends.isymphony.data import UserLogin, UserLogout
 from bridge.backends.isymphony.filtering import MAIN, Filtering
 from bridge.backends.isymphony.filters import Filter, SetFilter
-from bridge.backends.isymphony.frames import Reply, Told, read, unmatched
+from bridge.backends.isymphony.frames import Reply, Told, read
 from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.isymphony.orders import Orders
 from bridge.backends.isymphony.presence import Presence
@@ -28,6 +28,7 @@ from bridge.backends.session import (
     CommandSpec,
     Dial,
     Loss,
+    Send,
     Step,
     gap_event,
 )
@@ -81,15 +82,15 @@ class IsymphonySession:
 
     def received(self, link: str, frame: bytes, now: Instant) -> Step:
         heard: list[Heard] = []
-        do: list[object] = []
+        do: list[Send | Call] = []
         for one in read(frame):
             if isinstance(one, Told):
                 self._told(one, heard, do, now)
             elif isinstance(one, Reply):
-                self._replied(one, frame, heard, do, now)
+                self._replied(one, heard, do, now)
             else:
                 heard.append(one)
-        return Step(tuple(heard), tuple(do), self._wake(), self._remember(now))  # type: ignore[arg-type]
+        return Step(tuple(heard), tuple(do), self._wake(), self._remember(now))
 
     def answered(self, call: str, answer: Answer, now: Instant) -> Step:
         do = self._orders.answered(call, answer, now)
@@ -134,7 +135,7 @@ class IsymphonySession:
 
     # What is heard.
 
-    def _told(self, told: Told, heard: list[Heard], do: list[object], now: Instant) -> None:
+    def _told(self, told: Told, heard: list[Heard], do: list[Send | Call], now: Instant) -> None:
         if told.core and told.core not in self._cores:
             do += self._met(told.core, heard, now)
         if not self._filtering.passes(told):
@@ -149,20 +150,20 @@ class IsymphonySession:
 
     def _met(self, core: str, heard: list[Heard], now: Instant) -> tuple[Call, ...]:
         """A core server of whom nothing was heard on this connection; if others were, one has restarted."""
-        first = not self._cores
+        known = core in self._roll.cores or not (self._cores or self._roll.cores)
         if len(self._cores) >= _CORES:
             self._cores.clear()
         self._cores[core] = None
-        if first:
+        if known:
             return ()
         heard += self._presence.forget(rfc3339(now.unix))
         return self._roll.begins()
 
-    def _replied(self, reply: Reply, frame: bytes, heard: list[Heard], do: list[object], now: Instant) -> None:
+    def _replied(self, reply: Reply, heard: list[Heard], do: list[Send | Call], now: Instant) -> None:
         before = self._filtering.force
         known = self._filtering.replied(reply, now)
         if known is None:
-            self._told(unmatched(reply, frame), heard, do, now)
+            self._told(reply.told, heard, do, now)
             return
         self._orders.responded(known[0])
         do += known[1]

@@ -5,8 +5,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.backends.isymphony.actions import Live, Request, checked, encoded, faults_of, fields_struct, path_fault
-from bridge.backends.isymphony.options import Action
+from bridge.backends.isymphony.actions import (
+    Action,
+    Live,
+    Request,
+    checked,
+    encoded,
+    faults_of,
+    fields_struct,
+    path_fault,
+)
 from bridge.errors import BadCommand
 
 BASE = "coreServers/getByName/{server}/extensions"
@@ -48,6 +56,11 @@ def test_a_field_in_a_path_is_no_way_up(value: str) -> None:
     assert (bad.value.code, bad.value.field) == (400, "n")
 
 
+def test_nor_is_it_together_with_the_template() -> None:
+    with pytest.raises(BadCommand):
+        made(Action(path="x/.{n}"), n=";a")
+
+
 @pytest.mark.parametrize(
     ("path", "body", "where"),
     [
@@ -62,16 +75,16 @@ def test_a_field_in_a_path_is_no_way_up(value: str) -> None:
     ],
 )
 def test_templates_that_cannot_be(path: str, body: Any, where: str) -> None:
-    assert [key for key, _ in faults_of("x", path, body)] == [where]
+    assert [key for key, _ in faults_of("x", Action(path=path, body=body))] == [where]
 
 
 @pytest.mark.parametrize("name", ["filter", "live", "pause", "a/b", "", "ü", "x" * 65])
 def test_names_that_cannot_be(name: str) -> None:
-    assert [key for key, _ in faults_of(name, "x", None)] == [""]
+    assert [key for key, _ in faults_of(name, Action(path="x"))] == [""]
 
 
 def test_the_contents_of_a_template_that_can_be() -> None:
-    assert not list(faults_of("originate", f"{BASE}/{{extension}}/originate", {"number": "{number}", "n": 1}))
+    assert not list(faults_of("x", Action(path=f"{BASE}/{{extension}}/originate", body={"number": "{number}", "n": 1})))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.backends.isymphony.options import Action, IsymphonyOptions
+from bridge.backends.isymphony.actions import Action
+from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.config import load
 from bridge.options import Secret
 

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from bridge.backends.isymphony.actions import Live
+from bridge.backends.isymphony.actions import Action, Live
 from bridge.backends.isymphony.data import UserState
 from bridge.backends.isymphony.filters import SetFilter
-from bridge.backends.isymphony.options import Action, IsymphonyOptions
+from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.isymphony.session import IsymphonySession, own_commands
 from bridge.backends.session import Answer, Call, Dial, Gap, Loss, Send, Step
 from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
@@ -282,6 +282,19 @@ def test_a_new_core_server_ends_what_was_known_and_calls_the_roll_again() -> Non
     assert step.do == (get(2, ROLL),)
     for core in ("A", "B"):  # two core servers behind one socket
         assert states(hear(session, {"type": "hangup", "coreServerId": core})) == {}
+
+
+def test_a_core_server_that_is_new_since_the_roll_call_has_restarted() -> None:
+    session = talking()
+    roll_called(session)
+    session.answered("roll-3", answer([{"id": "l1"}]), at(3))
+    assert states(hear(session, {"type": "hangup", "coreServerId": "A"})) == {}
+    assert states(hear(session, {"type": "hangup", "coreServerId": "B"})) == {"user/anna": ("unknown", 0)}
+
+
+def test_several_replies_in_one_frame_are_told_apart() -> None:
+    step = hear(talking(), f"[{json.dumps(reply('x'))},{json.dumps(reply('y', 'no'))}]")
+    assert kinds(step) == [" success", " error"]
 
 
 def test_two_users_of_one_call_are_told_both() -> None:
