@@ -197,6 +197,18 @@ async def test_a_refused_and_an_ignored_filter_are_kept_by_the_bridge(
         assert pbx.types(mark) == ["user/anna isymphony.hangup", "user/ben isymphony.hangup"]
 
 
+async def test_a_server_that_says_our_password_back_is_not_repeated(
+    mosquitto: Mosquitto, tmp_path: Path, base: str
+) -> None:
+    faults = {"error_reply": f"manager:{PASSWORD} may not"}
+    async with centre(mosquitto, tmp_path, base, faults=faults) as pbx:
+        mark = pbx.mark
+        told = await pbx.command("filter", filters={"type": ["hangup"]})
+        assert (told["code"], told["error"]["message"]) == (502, "manager:*** may not")
+        assert "manager:*** may not" in (await pbx.home.state("degraded", "pbx", since=mark))["error"]
+        assert not any(PASSWORD.encode() in one.payload for one in pbx.home.ear.messages)
+
+
 # Commands
 
 
@@ -234,6 +246,26 @@ async def test_the_end_answers_who_waits(mosquitto: Mosquitto, tmp_path: Path, b
         told = await asyncio.gather(*waiting)
         assert [(one["status"], one["code"]) for one in told] == [("unknown", 408), ("rejected", 503)]
         assert (await pbx.home.state("offline", "pbx", since=mark))["error"] is None
+
+
+async def test_a_reload_takes_new_actions_and_filters(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
+    async with centre(mosquitto, tmp_path, base, simulator={"inside": 1}) as pbx:
+        await pbx.command("filter", filters={"type": ["hangup"]})
+        changed = {**pbx.home.config["backends"]["pbx"], "actions": {"cores": {"method": "GET", "path": "coreServers"}}}
+        pbx.home.reconfigure(backends={"pbx": changed})
+        mark = pbx.mark
+        assert (await pbx.home.command("bridge/reload"))["data"]["changed"] == ["pbx"]
+        await pbx.online(mark)
+        await pbx.user("anna", "in", mark)
+        info = await pbx.home.told("bridge/info", since=mark)
+        assert "cores" in info["backends"]["pbx"]["commands"]
+        assert (await pbx.command("cores"))["code"] == 200
+        assert (await pbx.command("dnd", extension="1", on=True))["code"] == 404
+        assert (await pbx.command("filter"))["data"] == {"filters": {}}
+        scrape = await pbx.home.bridge.scrape()
+        assert scrape.of("ws2mqtt_commands_total", backend="pbx", command="cores", outcome="succeeded") == 1
+        assert scrape.of("ws2mqtt_commands_total", backend="pbx", command="filter", outcome="succeeded") == 2
+        assert scrape.total("ws2mqtt_commands_total", command="originate") == 0
 
 
 # Noise
