@@ -182,14 +182,14 @@ class App:
         )
 
     def _say_info(self) -> None:
-        backends = {
-            name: {
+        backends = {}
+        for name, unit in self.units.items():
+            own = PLATFORMS[unit.platform].commands_of(unit.options)
+            backends[name] = {
                 "type": unit.platform,
-                "commands": [spec.name for spec in (*PLATFORMS[unit.platform].commands, *COMMON)],
-                "subjects": {spec.name: spec.subject for spec in PLATFORMS[unit.platform].commands if spec.subject},
+                "commands": [spec.name for spec in (*own, *COMMON)],
+                "subjects": {spec.name: spec.subject for spec in own if spec.subject},
             }
-            for name, unit in self.units.items()
-        }
         info = {
             "version": __version__,
             "session": self.session,

@@ -11,7 +11,7 @@ from bridge.options import from_text
 
 MAX_PAYLOAD = 256 * 1024
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"(missing required|unknown) field `(.*)`", re.DOTALL)
+_FIELD = re.compile(r"(missing required|unknown) field `(.*?)`(?: - at `\$\.?([^`]*)`)?$", re.DOTALL)
 
 
 def identity(fields: dict[str, Any]) -> str | int | None:
@@ -58,10 +58,11 @@ def converted(fields: dict[str, Any], kind: type[Any]) -> Any:
 
 def _invalid(text: str, fields: dict[str, Any], kind: type[Any]) -> BadCommand:
     if (named := _FIELD.search(text)) is not None:
+        missing, name = named[1] == "missing required", ".".join(filter(None, (named[3], named[2])))
         known = ", ".join(msgspec_field.encode_name for msgspec_field in msgspec.structs.fields(kind))
-        missing = named[1] == "missing required"
-        remedy = "is required" if missing else f"is not a field of this command; there are {known or 'none'}"
-        return BadCommand(f"{named[2]} {remedy}", kind="missing_field" if missing else "unknown_field", field=named[2])
+        unknown = "is not known there" if named[3] else f"is not a field of this command; there are {known or 'none'}"
+        remedy = "is required" if missing else unknown
+        return BadCommand(f"{name} {remedy}", kind="missing_field" if missing else "unknown_field", field=name)
     found = _PATH.match(text)
     path = (found["path"] or "") if found else ""
     what = found["what"] if found else text

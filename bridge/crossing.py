@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any
 
+import msgspec
+
 from bridge.backends.session import Call, Dial, Gap, Hang, Platform, Send, Session, Step
 from bridge.clock import instant
 from bridge.lines import Lines
@@ -51,7 +53,7 @@ class Crossing:
     ) -> None:
         self.name, self.platform, self.options = name, platform, options
         self._outbox, self._publisher, self._writer, self._meter, self._log = outbox, publisher, writer, meter, log
-        self._abandon, self._redact = abandon, redact
+        self._respond, self._abandon, self._redact = respond, abandon, redact
         self.state = StateTopic(
             say=lambda state: publisher.state(writer.plain("state", state)),
             redact=redact,
@@ -75,7 +77,7 @@ class Crossing:
             Event: self._event,
             State: self._state,
             Unread: self._unread,
-            Response: respond,
+            Response: self._response,
             Condition: self._condition,
             Login: self._login,
             Census: self.census,
@@ -205,6 +207,13 @@ class Crossing:
     def _unread(self, unread: Unread) -> None:
         self._meter.unread[unread.reason] += 1
         self._publisher.say(self._writer.dead(unread))
+
+    def _response(self, response: Response) -> None:
+        """A platform may say our own secret back to us."""
+        if (error := response.error) is not None:
+            error = msgspec.structs.replace(error, message=self._redact(error.message))
+            response = msgspec.structs.replace(response, error=error)
+        self._respond(response)
 
     def _condition(self, condition: Condition) -> None:
         self.state.set(condition.state, condition.error)

@@ -11,11 +11,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bridge.app import App
+from bridge.backends.isymphony.actions import Action
+from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.resiot.options import ResiotOptions
 from bridge.broker import PORTS
 from bridge.config import Config
 from bridge.demo_broker import DemoBroker
 from bridge.options import BackendOptions, HttpOptions, LogOptions, MqttOptions, Secret
+from bridge.simulators.isymphony import IsymphonySimOptions, IsymphonySimulator
 from bridge.simulators.resiot import ResiotSimulator
 from bridge.simulators.resiot_options import ResiotSimOptions
 from bridge.viewer import watch
@@ -36,6 +39,21 @@ SHOWS = (
         "lora",
         lambda: ResiotSimulator(ResiotSimOptions(rate=2.0, alive=15.0)),
         lambda simulator: ResiotOptions(url=Secret(simulator.url)),
+    ),
+    Show(
+        "pbx",
+        lambda: IsymphonySimulator(IsymphonySimOptions(inside=5, rate=1.0)),
+        lambda simulator: IsymphonyOptions(
+            url=simulator.url,
+            username=simulator.options.username,
+            password=Secret(simulator.options.password),
+            actions={
+                "originate": Action(
+                    path="coreServers/getByName/default/extensions/getByName/{extension}/originate",
+                    body={"number": "{number}"},
+                )
+            },
+        ),
     ),
 )
 

@@ -175,6 +175,10 @@ class BackendOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """
         return ()
 
+    def warnings(self) -> Iterable[tuple[str, str]]:
+        """What is allowed, but hardly meant, as check() has it; asked only where nothing is wrong."""
+        return ()
+
 
 def from_text(kind: type, value: object) -> object:
     """For msgspec: makes our types of what JSON has. Raises ValueError with the remedy."""

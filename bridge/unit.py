@@ -24,7 +24,7 @@ from bridge.state_topic import BackendState
 from bridge.supervisor import supervise
 from bridge.times import rfc3339
 from bridge.watch.logs import BackendLog
-from bridge.watch.metrics import Meter, commands_table
+from bridge.watch.metrics import OWN_COMMANDS, Meter, commands_table
 
 
 @dataclass
@@ -162,7 +162,9 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
     word = options.__struct_config__.tag
     assert isinstance(word, str)
     platform, log, meter = PLATFORMS[word], BackendLog(name), lasting.meter
-    mqtt = house.mqtt
+    mqtt, specs = house.mqtt, (*platform.commands_of(options), *COMMON)
+    named = [spec.name for spec in (*platform.commands, *COMMON, *platform.own_commands(options)[:OWN_COMMANDS])]
+    meter.commands = {series: meter.commands.get(series, 0) for series in commands_table(named)}  # a reload may change
     writer = Writer(
         base=mqtt.base_topic,
         backend=name,
@@ -206,7 +208,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         base=mqtt.base_topic,
         prefix=writer.prefix,
         session=house.session,
-        specs=(*platform.commands, *COMMON),
+        specs=specs,
         local={
             "reconnect": lambda _: crossing.reconnect(),
             "pause": lambda _: crossing.pause(),

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Struct
 
 from bridge.backends.resiot.options import ResiotOptions
 from bridge.backends.resiot.session import COMMANDS, ResiotSession
 from bridge.backends.session import CommandSpec
 from bridge.broker import Incoming
-from bridge.command_fields import MAX_PAYLOAD, fields_of
+from bridge.command_fields import MAX_PAYLOAD, converted, fields_of
 from bridge.commands import COMMON, MAX_DEPTH, MAX_LINE, Commands, NoFields, filters
 from bridge.errors import BadCommand, Fatal
 from bridge.model import Command, CommandError, Instant, Message, Response
@@ -764,3 +765,25 @@ async def test_an_error_of_the_session_is_passed_on(room: Room) -> None:
         "field": "f_port",
         "value": False,
     }
+
+
+class Inner(Struct, forbid_unknown_fields=True):
+    a: int
+
+
+class Outer(Struct, forbid_unknown_fields=True):
+    inners: list[Inner] = []
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "kind"),
+    [
+        ({"inners": [{}]}, "inners[0].a", "missing_field"),
+        ({"inners": [{"a": 1, "b": 2}]}, "inners[0].b", "unknown_field"),
+        ({"b`c": 1}, "b`c", "unknown_field"),
+    ],
+)
+def test_a_field_within_a_field_is_named_with_its_way(fields: dict[str, Any], field: str, kind: str) -> None:
+    with pytest.raises(BadCommand) as bad:
+        converted(fields, Outer)
+    assert (bad.value.field, bad.value.kind) == (field, kind)

@@ -101,6 +101,23 @@ def line(topic: str, payload: Any, width: int | None = 200, retain: bool = False
             event("isymphony.userLogin", {"type": "userLogin", "userName": "ann", "extension": "101"}),
             "pbx  user ann  userLogin  extension=101",
         ),
+        (
+            "pbx/user/ann/event/userLogin",
+            event("isymphony.userLogin", {"userLoginId": "bbbbbbbb-0001", "ip": "192.0.2.10", "port": 50122}),
+            "pbx  user ann  userLogin  from 192.0.2.10",
+        ),
+        (
+            "pbx/user/ann/event/linkEnd",
+            event("isymphony.linkEnd", {"callSegmentId1": "cc", "callerIdName1": "Ann", "callerIdNumber1": "101",
+                                        "callerIdName2": None, "callerIdNumber2": "+15550100"}),
+            "pbx  user ann  linkEnd  Ann 101 — +15550100",
+        ),
+        (
+            "pbx/event/confRoomCallLeave",
+            event("isymphony.confRoomCallLeave", {"callerIdNumber": "102", "conferenceRoomName": "Main"}),
+            "pbx  confRoomCallLeave  102  in Main",
+        ),
+        ("pbx/user/ann/event/dial", event("isymphony.dial", {"to": 7}), "pbx  user ann  dial  to=7"),
         ("pbx/user/ann/state", {"presence": "in", "logins": 1}, "pbx  user ann  state  ● in  logins=1"),
         ("lora/gateway/0a1b/state", b"", "lora  gateway 0a1b  state  (gone)"),
         (

@@ -148,7 +148,8 @@ class MakeSession(Protocol):
 class Platform(Struct, frozen=True):
     """One entry of the registry.
 
-    events: the closed set of event types, for metrics (others count as "other").
+    events: the closed set of event types, for metrics (others count as "other") · commands: of every backend of it ·
+    own_commands: those that the configuration of one backend names.
     """
 
     word: str
@@ -156,6 +157,11 @@ class Platform(Struct, frozen=True):
     session: MakeSession
     events: tuple[str, ...]
     commands: tuple[CommandSpec, ...] = ()
+    own_commands: Callable[[Any], tuple[CommandSpec, ...]] = lambda options: ()
+
+    def commands_of(self, options: BackendOptions) -> tuple[CommandSpec, ...]:
+        """The commands of a backend with these options."""
+        return (*self.commands, *self.own_commands(options))
 
 
 class Gap(Struct, frozen=True, rename={"since": "from", "until": "to"}):

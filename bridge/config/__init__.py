@@ -289,6 +289,7 @@ def _warnings(settings: Settings, backends: Mapping[str, BackendOptions]) -> Ite
         address = url.reveal() if isinstance(url, Secret) else url
         if isinstance(address, str) and backend.tls != PlatformTls() and not _is_tls(address):
             yield f"backends.{name}.tls: has no effect: the url does not begin with wss:// or https://"
+        yield from (f"backends.{name}.{key}: {message}" for key, message in backend.warnings())
 
 
 def _is_tls(url: str) -> bool:

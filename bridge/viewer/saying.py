@@ -144,6 +144,21 @@ def _point(data: Data) -> Iterator[str]:
     yield from _generic({key: one for key, one in data.items() if key not in said})
 
 
+def _call(data: Data) -> Iterator[str]:
+    """Who is on the phone: `Anna Berg 7001 — +15550100  in Main`; ids are for programs."""
+    legs = [" ".join(_texts(data, f"callerIdName{leg}", f"callerIdNumber{leg}")) for leg in ("", "1", "2")]
+    if not any(legs):
+        yield from _generic(data)
+        return
+    yield " — ".join(filter(None, legs))
+    yield from (f"in {value(data[key])}" for key in ("conferenceRoomName",) if data.get(key))
+
+
+def _login(data: Data) -> Iterator[str]:
+    """Of a user: where from."""
+    yield from [f"from {value(data['ip'])}"] if data.get("ip") else _generic(data)
+
+
 def _gap(data: Data) -> Iterator[str]:
     """`blind from 07:16:30 to 07:17:02: connection lost  backfill started`."""
     since, until = (text[11:19] if isinstance(text := data.get(end), str) else "?" for end in ("from", "to"))
@@ -205,4 +220,7 @@ _EVENTS: dict[str, Callable[[Data], Iterator[str]]] = {
     "value": _point,
     "log": _point,
     "gap": _gap,
+    "userLogin": _login,
+    "userLogout": _login,
+    **dict.fromkeys(("dial", "linkStart", "linkEnd", "hangup", "confRoomCallJoin", "confRoomCallLeave"), _call),
 }

@@ -23,6 +23,7 @@ UNREAD = ("not_json", "not_text", "wrong_shape", "too_large")
 STATUSES = ("sent", "succeeded", "failed", "expired", "rejected", "unknown")
 BRIDGE_COMMANDS = ("ping", "health", "log_level", "reload")
 RELOADS = ("ok", "failed")
+OWN_COMMANDS = 4  # that a configuration names are counted by name, more as `other`: at most 150 series per backend
 
 _LATENCY = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0)  # few: at most 150 series per backend
 _COMMAND = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
