@@ -172,6 +172,7 @@ async def test_a_filter_without_an_answer(mosquitto: Mosquitto, tmp_path: Path, 
         told = await pbx.command("filter", filters={"type": ["userLogin"]}, timeout="300ms")
         assert (told["status"], told["code"], told["data"]) == ("unknown", 408, {"filters": {"type": ["hangup"]}})
         mark = pbx.mark
+        await pbx.platform.asked(3)
         restored = json.loads(pbx.platform.messages[-1])
         assert restored["filters"] == sent["filters"]
         success = {"type": "success", "correlationId": restored["correlationId"], "time": 1}
