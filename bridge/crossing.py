@@ -16,13 +16,13 @@ from typing import Any
 
 import msgspec
 
-from bridge.backends.session import Call, Dial, Gap, Hang, Platform, Send, Session, Step
+from bridge.backends.session import Call, Dial, Gap, Hang, Hidden, Platform, Send, Session, Step
 from bridge.clock import instant
 from bridge.links.backoff import Backoff
 from bridge.links.http import Caller
 from bridge.links.websocket import Gone, Link, open_link
 from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
-from bridge.options import BackendOptions
+from bridge.options import BackendOptions, revealed
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
 from bridge.publisher import Publisher
@@ -40,7 +40,7 @@ class _Line:
     dial: Dial
     task: asyncio.Task[None] | None = None
     link: Link | None = None
-    frames: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    frames: asyncio.Queue[Hidden] = field(default_factory=asyncio.Queue)
     opened: float = 0.0  # time.monotonic()
     asked: bool = False  # closed by a command
     hung: bool = False  # by the session, which hears no more of it
@@ -366,7 +366,7 @@ class Crossing:
     async def _sender(self, line: _Line, link: Link) -> None:
         with contextlib.suppress(Gone):
             while True:
-                await link.send(await line.frames.get())
+                await link.send(revealed(await line.frames.get()))
 
     def _lost(self, line: _Line, gone: Gone) -> None:
         name, now = line.dial.link, instant()

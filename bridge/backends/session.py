@@ -38,10 +38,10 @@ class Dial(Struct, frozen=True):
 
 
 class Send(Struct, frozen=True):
-    """Put one text frame on a link; the frame is never logged."""
+    """Put one text frame on a link; the frame is never logged, and one that holds a secret is a Secret."""
 
     link: str
-    frame: str
+    frame: Hidden
 
 
 class Call(Struct, frozen=True):

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from bridge.backends import PLATFORMS
 from bridge.backends.session import Answer, Call, CommandSpec, Dial, Hang, Loss, Send, Session, Step
 from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
-from bridge.options import from_text
+from bridge.options import from_text, revealed
 from bridge.payloads import Writer
 from bridge.topics import level, matches, text_of, too_long
 from tests.backends.samples import SAMPLES, Samples
@@ -296,7 +296,7 @@ class Talk:
         assert dial.after is None or dial.after >= 0
 
     def send(self, send: Send) -> None:
-        send.frame.encode()
+        revealed(send.frame).encode()
         if self.strict:
             assert self.links.get(send.link), "a frame for a link that is not open"
 

@@ -15,7 +15,7 @@ from bridge.backends.resiot.frames import Reply
 from bridge.backends.session import Send
 from bridge.errors import BadCommand
 from bridge.model import Command, Instant, Response
-from bridge.options import Duration, from_text
+from bridge.options import Duration, from_text, revealed
 
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
 YES, NO = Reply(True, "", ""), Reply(False, "device not found", "")
@@ -41,7 +41,7 @@ def told(links: Downlinks) -> list[tuple[str, str, int, bool]]:
 
 def references(sends: tuple[Send, ...] | None) -> list[str]:
     """Whose frames go out now."""
-    return [json.loads(send.frame)["Reference"] for send in sends or ()]
+    return [json.loads(revealed(send.frame))["Reference"] for send in sends or ()]
 
 
 def ordered(*commands: Command) -> Downlinks:
