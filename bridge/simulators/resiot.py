@@ -22,7 +22,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from bridge.simulators.resiot_client import ABORT, GRACE, Bell, Client, remembered_in
+from bridge.simulators.bell import Bell
+from bridge.simulators.resiot_client import ABORT, GRACE, Client, remembered_in
 from bridge.simulators.resiot_frames import NOT_JSON, NOT_OBJECT, Communication, Downlink, asked, dt, reply, written
 from bridge.simulators.resiot_options import Faults, ResiotSimOptions, Shape, add_arguments, from_arguments
 from bridge.simulators.resiot_world import World

@@ -1,8 +1,7 @@
-"""One client of a simulated platform: what waits for it, what is done to it; and a bell to wait for changes with."""
+"""One client of a simulated platform: what waits for it, what is done to it."""
 
 import asyncio
 import weakref
-from collections.abc import Callable
 from typing import Literal
 
 from websockets.asyncio.server import ServerConnection
@@ -101,18 +100,3 @@ def remembered_in(sockets: weakref.WeakSet[ServerConnection]) -> type[ServerConn
             sockets.add(self)
 
     return Remembered
-
-
-class Bell:
-    """Wakes everybody who waits for something to become true."""
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        self._rung.set()
-        self._rung = asyncio.Event()
-
-    async def until(self, true: Callable[[], bool]) -> None:
-        while not true():
-            await self._rung.wait()

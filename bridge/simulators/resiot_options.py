@@ -4,11 +4,11 @@ The fields describe themselves: their descriptions are the help texts of the com
 """
 
 import argparse
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
+
+from bridge.simulators import arguments
 
 Shape = Literal["doc2017", "newer", "schema"]
 Count = Annotated[int, Meta(ge=0)]
@@ -83,71 +83,9 @@ class ResiotSimOptions(Struct, frozen=True, kw_only=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One option per field of ResiotSimOptions; `--fault NAME[=VALUE]`, repeatable, for each of the Faults."""
-    for field in msgspec.structs.fields(ResiotSimOptions):
-        flag, about = f"--{_dashed(field.name)}", _about(field)
-        if field.type.__origin__ is Faults:
-            parser.add_argument(
-                "--fault", action="append", default=[], type=_fault, metavar="NAME[=VALUE]", help=_fault_help(about)
-            )
-        elif field.type.__origin__ is bool:
-            parser.add_argument(flag, action="store_true", help=about)
-        else:
-            default = "" if field.default in (None, "") else f" (default: {field.default})"
-            read = _typed(field.type)
-            parser.add_argument(flag, default=field.default, type=read, help=about + default, **_values(field))
+    arguments.add_arguments(parser, ResiotSimOptions)
 
 
 def from_arguments(args: argparse.Namespace) -> ResiotSimOptions:
     """The options that parsed arguments stand for. Raises ValueError for a TLS key without its certificate."""
-    names = ResiotSimOptions.__struct_fields__
-    plain = {name: getattr(args, name) for name in names if name != "faults"}
-    return ResiotSimOptions(**plain, faults=Faults(**dict(args.fault)))
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _about(field: msgspec.structs.FieldInfo) -> str:
-    """The description in an annotation; argparse reads % as a format."""
-    told = [meta.description for meta in field.type.__metadata__ if meta.description]
-    return str(told[-1]).replace("%", "%%")
-
-
-def _values(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
-    """What argparse shows and allows as value: the members of a Literal, else a word."""
-    if get_origin(field.type.__origin__) is Literal:
-        return {"choices": get_args(field.type.__origin__)}
-    return {"metavar": field.name.rpartition("_")[2].upper()}
-
-
-def _typed(kind: Any) -> Callable[[str], object]:
-    """An argparse type that checks against an annotation and its bounds. kind: any type msgspec knows."""
-
-    def read(text: str) -> object:
-        try:
-            value: object = msgspec.convert(text, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-        return value
-
-    return read
-
-
-def _fault(text: str) -> tuple[str, object]:
-    """`late-reply=3` → ("late_reply", 3.0) · `no-reply` → ("no_reply", True)."""
-    name, equals, value = text.partition("=")
-    known = {_dashed(field.name): field for field in msgspec.structs.fields(Faults)}
-    if (field := known.get(_dashed(name))) is None:
-        raise argparse.ArgumentTypeError(f"unknown fault {name!r}; known: {', '.join(known)}")
-    if not equals and field.type.__origin__ is not bool:
-        raise argparse.ArgumentTypeError(f"fault {name!r} needs a value: {name}=VALUE ({_about(field)})")
-    return field.name, _typed(field.type)(value if equals else "true")
-
-
-def _fault_help(about: str) -> str:
-    """Every fault with what it does; `=…` where it takes a value."""
-    fields = msgspec.structs.fields(Faults)
-    takes = {True: "", False: "=…"}
-    told = [f"{_dashed(f.name)}{takes[f.type.__origin__ is bool]} ({_about(f)})" for f in fields]
-    return f"{about}: {'; '.join(told)}"
+    return arguments.from_arguments(args, ResiotSimOptions)
