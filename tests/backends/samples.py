@@ -25,8 +25,9 @@ class Samples(Struct, frozen=True):
     """Of one platform.
 
     frames: what it says, well-formed, on the link "main" · answers: to HTTP calls, of any kind · greeting: how it
-    answers what is asked until the session is online, None: not at all · outlive: commands that may stay open after
-    their deadline, once the platform has answered.
+    answers what is asked until the session is online, None: not at all · opening: what it says on the open link until
+    then · outlive: commands that may stay open after their deadline, once the platform has answered · survive: commands
+    that a loss does not end, since they go another way.
     """
 
     options: BackendOptions
@@ -35,6 +36,8 @@ class Samples(Struct, frozen=True):
     answers: tuple[Answer, ...] = ()
     outlive: frozenset[str] = frozenset()
     greeting: Callable[[Call], Answer | None] = lambda call: None
+    opening: tuple[str, ...] = ()
+    survive: frozenset[str] = frozenset()
 
 
 # ResIOT docs, Websocket Server: one frame of each kind.

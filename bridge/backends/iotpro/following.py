@@ -97,9 +97,9 @@ class Following:
             turn.do.append(Send(MAIN, Secret(frame)))
 
     def lost(self, turn: Turn, now: Instant) -> None:
-        self._end_second("the connection was lost before the platform had answered", turn, now)
-        self._sub = None
         self.in_step = self._throttled = False
+        self._end_second("the connection was lost before the platform had answered", turn, now, lost=True)
+        self._sub = None
         self._repair_at = None
         self._nameless = []
         self._leaving.clear()
@@ -319,12 +319,13 @@ class Following:
         else:
             self._talk.broken(f"the platform refused the subscription: {words}", turn, now)
 
-    def _end_second(self, why: str, turn: Turn, now: Instant) -> None:
+    def _end_second(self, why: str, turn: Turn, now: Instant, *, lost: bool = False) -> None:
         """The old selection stays. why: told to the command that asked for another; "": that is told already."""
         second, self._second = self._second, None
         if second is None:
             return
-        self._send(second.forget(), turn)
+        if not lost:
+            self._send(second.forget(), turn)
         self._nameless = [one for one in self._nameless if one[0] is not second]
         if second.command is None or self._sub is None:
             return

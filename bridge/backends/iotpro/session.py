@@ -186,8 +186,8 @@ class IotproSession:
             self._following.was_blind(int(seen.unix * 1000))
         self._history.going = False
         self._degraded = ""
-        self._following.lost(turn, now)
         self._orders.lost(turn)
+        self._following.lost(turn, now)
 
     def _again_by(self, asked: bool, why: str, token: bool, after: float | None, turn: Turn, now: Instant) -> None:
         """Comes back: with the token that there is, or with a new one."""
