@@ -6,6 +6,7 @@ The service never imports these; they import nothing of it.
 import argparse
 from typing import Protocol, Self
 
+from bridge.simulators.iotpro import IotproSimulator
 from bridge.simulators.resiot import ResiotSimulator
 
 
@@ -34,5 +35,5 @@ class Simulator(Protocol):
     async def serve_forever(self) -> None: ...
 
 
-SIMULATORS: dict[str, type[Simulator]] = {"resiot": ResiotSimulator}
+SIMULATORS: dict[str, type[Simulator]] = {"resiot": ResiotSimulator, "iotpro": IotproSimulator}
 """Platform word, as in `type:` of a backend → its simulator class."""

@@ -220,13 +220,13 @@ class Assets:
         return State(
             asset.subject,
             AssetState(
-                asset.id,
-                asset.name,
-                asset.profile,
-                dict(asset.values),
-                dict(asset.attributes),
-                asset.label,
-                rfc3339_ms(asset.newest) if asset.newest > 0 else None,
+                id=asset.id,
+                name=asset.name,
+                profile=asset.profile,
+                label=asset.label,
+                time=rfc3339_ms(asset.newest) if asset.newest > 0 else None,
+                values=dict(asset.values),
+                attributes=dict(asset.attributes),
             ),
         )
 

@@ -14,13 +14,13 @@ class Telling(Struct, frozen=True):
     values: dict[str, Any]
 
 
-class AssetState(Struct, frozen=True, omit_defaults=True):
+class AssetState(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """State of an asset: the newest of everything. time: RFC 3339 UTC of the newest of it."""
 
     id: str
     name: str
     profile: str
-    values: dict[str, Any]
-    attributes: dict[str, Any]
     label: str = ""
     time: str | None = None
+    values: dict[str, Any]
+    attributes: dict[str, Any]
