@@ -170,19 +170,26 @@ class Assets:
         """One event per moment; whether the state changed."""
         groups: dict[int, dict[str, Any]] = {}
         keys, text_keys, hole = asset.keys, self._text_keys, asset.hole
+        known, values = asset.points, asset.values
         changed = False
         for key, point in pairs:
             ts, raw = point.ts, point.value
             if key not in keys or raw is None:
                 continue
             if ts <= 0 and raw == "":  # never written, or deleted
-                changed |= asset.values.pop(key, None) is not None
+                changed |= values.pop(key, None) is not None
                 continue
             if hole is not None:
                 hole.seen(key, ts)
             value = plain(raw) if key in text_keys else typed(raw)
-            new, newest = _news(asset, key, ts, value, since, snapshot)
-            changed |= newest
+            last = known.get(key)
+            if last is not None and ts > last:  # as usual
+                known[key], values[key] = ts, value
+                asset.newest = max(asset.newest, ts)
+                new = changed = True
+            else:
+                new, newest = _news(asset, key, ts, value, since, snapshot)
+                changed |= newest
             if new:
                 groups.setdefault(ts, {})[key] = value
         self.changed |= changed
@@ -232,13 +239,11 @@ class Assets:
 
 
 def _news(asset: Asset, key: str, ts: int, value: Any, since: int, snapshot: bool) -> tuple[bool, bool]:
-    """Takes in one value: whether it makes an event, and whether it is the newest of its key."""
+    """Takes in a value that is not simply newer: whether it makes an event, and whether it is the newest of its key."""
     points, values = asset.points, asset.values
     last = points.get(key)
     if last is None:
         new, newest = ts > since, True
-    elif ts > last:
-        new = newest = True
     elif ts == last:
         known = key in values
         newest = not known or not same(values[key], value)
@@ -247,8 +252,7 @@ def _news(asset: Asset, key: str, ts: int, value: Any, since: int, snapshot: boo
         return not snapshot, False
     if newest:
         points[key], values[key] = ts, value
-        if ts > asset.newest:
-            asset.newest = ts
+        asset.newest = max(asset.newest, ts)
     return new, newest
 
 

@@ -76,9 +76,10 @@ class Following:
 
     def wake(self) -> float | None:
         """When woken() has something to do."""
-        moments: list[float | None] = [self._repair_at, *self._leaving.values()]
-        moments += [one.patience for one in (self._sub, self._second) if one is not None and not one.complete]
-        return min((moment for moment in moments if moment is not None), default=None)
+        moments = [one.patience for one in (self._sub, self._second) if one is not None and not one.complete]
+        if self._repair_at is not None:
+            moments.append(self._repair_at)
+        return min([*moments, *self._leaving.values()]) if moments or self._leaving else None
 
     # The socket.
 

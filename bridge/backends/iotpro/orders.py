@@ -83,6 +83,8 @@ class Orders:
 
     def due(self) -> float | None:
         """When woken() has something to do."""
+        if self._now is None and not self._line:
+            return None
         moments = [min(one.send_by, one.deadline) for one in self._line]
         if self._now is not None:
             moments.append(self._now.deadline)

@@ -251,10 +251,18 @@ class IotproSession:
         return Step(tuple(turn.heard), tuple(turn.do), self._wake(), remember)
 
     def _wake(self) -> float | None:
-        moments = [self._tokens.renew_at, self._following.wake(), self._orders.due(), self._history.wake()]
-        if self._assets.changed and self._following.ever:
-            moments.append(self._remember_at)
-        return min((moment for moment in moments if moment is not None), default=None)
+        remember_at = self._remember_at if self._assets.changed and self._following.ever else None
+        earliest = None
+        for one in (
+            self._tokens.renew_at,
+            remember_at,
+            self._following.wake(),
+            self._orders.due(),
+            self._history.wake(),
+        ):
+            if one is not None and (earliest is None or one < earliest):
+                earliest = one
+        return earliest
 
     def _bookmarks(self, now: Instant, at_once: bool = False) -> bytes | None:
         """Only of a complete picture, and only where something is new."""

@@ -48,15 +48,13 @@ class Subscription:
         self._pages: dict[int, _Page] = {}
         self._where: dict[str, int] = {}  # by asset: the command of the page that told it last
         self.patience = now + PATIENCE_S  # Instant.mono
+        self._untold = 0
+        self.complete = False  # every page was told
 
     @property
     def next(self) -> int:
         """The first number that is free for others."""
         return self._next
-
-    @property
-    def complete(self) -> bool:
-        return bool(self._pages) and all(page.ids is not None for page in self._pages.values())
 
     def __contains__(self, cmd: int) -> bool:
         return cmd in self._pages
@@ -77,12 +75,15 @@ class Subscription:
         page = self._pages[cmd]
         ids = frozenset(item.entityId.id for item in told.data)
         gone = [name for name in (page.ids or ()) if name not in ids and self._where.get(name) == cmd]
+        self._untold -= page.ids is None
         page.ids = ids
         self._where.update(dict.fromkeys(ids, cmd))
         for name in gone:
             del self._where[name]
         self.patience = now + PATIENCE_S
-        return self._more(page, told), gone, page.number > 0
+        more = self._more(page, told)
+        self.complete = not self._untold
+        return more, gone, page.number > 0
 
     def _more(self, page: _Page, told: Page) -> list[Ask]:
         full = told.hasNext or len(told.data) >= self._asking.page_size
@@ -95,6 +96,7 @@ class Subscription:
     def _ask(self, number: int) -> Ask:
         page = _Page(self._next, number)
         self._pages[self._next] = page
+        self._untold += 1
         self._next += 1
         return self._asking.page(page.cmd, number)
 

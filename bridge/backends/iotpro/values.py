@@ -18,13 +18,17 @@ _STARTS = frozenset("-0123456789tf")
 def typed(raw: Any) -> Any:
     """Text that is exactly a JSON number within ±2^53, true or false as that value; all else as it is."""
     if type(raw) is str:
-        if not raw or raw[0] not in _STARTS or raw[-1].isspace():
+        if not raw or raw[0] not in _STARTS or raw[-1] in " \t\n\r":
             return raw
         try:
             value = _decode(raw)
         except ValueError:  # msgspec's errors are ValueErrors
             return raw
-        return value if type(value) is bool else _number(value, raw)
+        if type(value) is bool:
+            return value
+        if not -EXACT <= value <= EXACT:
+            return raw
+        return whole if type(value) is float and (whole := int(value)) == value else value
     if type(raw) is int or type(raw) is float:
         return _number(raw, str(raw))
     return raw
