@@ -30,6 +30,7 @@ _FIRST_CMD = 1_000_001  # the platform names its own subscriptions 1, 2 …, in 
 _REPAIR_S = 60.0
 _MOVES_S = 90.0  # the platform looks anew who is on a page every 60 s
 _STRANGERS, _HELD = 1000, 16
+_MARGIN_S = 5.0
 _NEW_MS = 15 * 60_000
 
 
@@ -83,9 +84,14 @@ class Following:
 
     # The socket.
 
-    def was_blind(self, since: int) -> None:
-        """Since then (milliseconds) nothing was heard: what comes next leaves holes."""
-        self._missed = since if self._missed is None else min(since, self._missed)
+    def was_blind(self, since: Instant) -> None:
+        """Since then nothing was heard: what comes next leaves holes.
+
+        Of what was never told (or not remembered) it is only known by our clock, and not by the platform's, when that
+        began: a little is asked for twice rather than missed.
+        """
+        began = int((since.unix - _MARGIN_S) * 1000)
+        self._missed = began if self._missed is None else min(began, self._missed)
         if self.ever:
             self._assets.blind(self._missed)
         else:
@@ -258,7 +264,7 @@ class Following:
         return self._throttled or repairing or self._repair_at is not None
 
     def _trouble(self, words: str, turn: Turn, now: Instant) -> None:
-        self.was_blind(int(now.unix * 1000))
+        self.was_blind(now)
         self._history.going = False
         self._talk.blind(words, turn, now)
 

@@ -76,7 +76,7 @@ class IotproSession:
         self._assets.restore(bookmarks.read(memory))
         self._blindness.begins(seen, "restarted")
         if seen is not None:
-            self._following.was_blind(int(seen.unix * 1000))
+            self._following.was_blind(seen)
         turn.heard.append(Condition("connecting"))
         turn.do.append(self._tokens.login())
         return self._step(turn, now)
@@ -183,7 +183,7 @@ class IotproSession:
         was_open, self._open, self._dialled = self._open, False, False
         if was_open and self._following.ever:
             self._blindness.begins(seen, why)
-            self._following.was_blind(int(seen.unix * 1000))
+            self._following.was_blind(seen)
         self._history.going = False
         self._degraded = ""
         self._orders.lost(turn)
