@@ -50,7 +50,8 @@ class StrangeReader:
         extra = dict(self._extra)
         extra.update((key, one) for key, one in value.items() if key not in _ITEM)
         latest = self._latest(value.get("latest"), extra)
-        series = {key: self._points(one) for key, one in self._map(value.get("timeseries")).items()}
+        told = value.get("timeseries")
+        series = None if told is None else {key: self._points(one) for key, one in self._map(told).items()}
         return (
             StrangeItem(EntityId(name), latest, series, extra=extra) if extra else Item(EntityId(name), latest, series)
         )

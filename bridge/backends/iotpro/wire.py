@@ -1,6 +1,8 @@
 """The parts of an ENTITY_DATA message (EntityDataUpdate, PageData, EntityData, TsValue)."""
 
-from msgspec import Raw, Struct
+from typing import Annotated
+
+from msgspec import Meta, Raw, Struct
 
 from bridge.backends.reading import Object
 
@@ -15,7 +17,7 @@ class Point(Struct, gc=False, forbid_unknown_fields=True):
 
 
 class EntityId(Struct, gc=False, forbid_unknown_fields=True):
-    id: str
+    id: Annotated[str, Meta(min_length=1)]
     entityType: str = "ASSET"  # noqa: N815 - the platform's names
 
 
