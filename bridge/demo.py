@@ -11,11 +11,14 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bridge.app import App
+from bridge.backends.iotpro.options import IotproOptions
 from bridge.backends.resiot.options import ResiotOptions
 from bridge.broker import PORTS
 from bridge.config import Config
 from bridge.demo_broker import DemoBroker
 from bridge.options import BackendOptions, HttpOptions, LogOptions, MqttOptions, Secret
+from bridge.simulators.iotpro import IotproSimOptions, IotproSimulator
+from bridge.simulators.iotpro_world import KEYS
 from bridge.simulators.resiot import ResiotSimulator
 from bridge.simulators.resiot_options import ResiotSimOptions
 from bridge.viewer import watch
@@ -36,6 +39,18 @@ SHOWS = (
         "lora",
         lambda: ResiotSimulator(ResiotSimOptions(rate=2.0, alive=15.0)),
         lambda simulator: ResiotOptions(url=Secret(simulator.url)),
+    ),
+    Show(
+        "port",
+        lambda: IotproSimulator(IotproSimOptions(rate=2.0, assets=8)),
+        lambda simulator: IotproOptions(
+            url=simulator.url,
+            username=simulator.options.username,
+            password=Secret(simulator.options.password),
+            keys=KEYS,
+            attributes=("assetDetails",),
+            text_keys=("device_id",),
+        ),
     ),
 )
 
