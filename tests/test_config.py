@@ -53,7 +53,7 @@ class OtherOptions(BackendOptions, frozen=True, forbid_unknown_fields=True, kw_o
 OTHER = Platform(
     word="other", options=OtherOptions, session=PLATFORMS["resiot"].session, events=("value", "load"), commands=()
 )
-BOTH = {**PLATFORMS, "other": OTHER}
+BOTH = {"resiot": PLATFORMS["resiot"], "other": OTHER}
 OTHER_HEAD = "backends:\n  hq:\n    type: other\n    url: http://h\n    username: u\n"
 
 
@@ -459,7 +459,7 @@ def test_describe() -> None:
 
 
 def test_examples(tmp_path: Path) -> None:
-    environ = {"RESIOT_TOKEN": "t", "RESIOT_URL": "wss://h"}
+    environ = {"RESIOT_TOKEN": "t", "RESIOT_URL": "wss://h", "IOTPRO_PASSWORD": "p"}
     for file in sorted((ROOT / "config").glob("*.yaml")):
         assert load(str(file), environ).warnings == ()
     shown = load(str(ROOT / "config" / "resiot.yaml"), environ)
