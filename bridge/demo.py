@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bridge.app import App
+from bridge.backends.iotpro.options import IotproOptions
 from bridge.backends.isymphony.actions import Action
 from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.resiot.options import ResiotOptions
@@ -18,6 +19,8 @@ from bridge.broker import PORTS
 from bridge.config import Config
 from bridge.demo_broker import DemoBroker
 from bridge.options import BackendOptions, HttpOptions, LogOptions, MqttOptions, Secret
+from bridge.simulators.iotpro import IotproSimOptions, IotproSimulator
+from bridge.simulators.iotpro_world import KEYS
 from bridge.simulators.isymphony import IsymphonySimOptions, IsymphonySimulator
 from bridge.simulators.resiot import ResiotSimulator
 from bridge.simulators.resiot_options import ResiotSimOptions
@@ -53,6 +56,18 @@ SHOWS = (
                     body={"number": "{number}"},
                 )
             },
+        ),
+    ),
+    Show(
+        "port",
+        lambda: IotproSimulator(IotproSimOptions(rate=2.0, assets=8)),
+        lambda simulator: IotproOptions(
+            url=simulator.url,
+            username=simulator.options.username,
+            password=Secret(simulator.options.password),
+            keys=KEYS,
+            attributes=("assetDetails",),
+            text_keys=("device_id",),
         ),
     ),
 )

@@ -34,6 +34,14 @@ def rfc3339(unix: float) -> str:
     return f"{_second(second)}.{micro:06d}Z"
 
 
+def rfc3339_ms(ms: int) -> str | None:
+    """The same for whole milliseconds since 1970, exactly; None before 1970 and after the year 9999."""
+    if not 0 <= ms < 253_402_300_800_000:
+        return None
+    second, rest = divmod(ms, 1000)
+    return f"{_second(second)}.{rest:03d}000Z"
+
+
 def utc(text: str) -> str | None:
     """A platform's RFC 3339 text in our form: any offset, 0 to 9 digits, of which six are kept, the rest cut.
 

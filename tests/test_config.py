@@ -459,7 +459,7 @@ def test_describe() -> None:
 
 
 def test_examples(tmp_path: Path) -> None:
-    environ = {"RESIOT_TOKEN": "t", "RESIOT_URL": "wss://h", "ISYMPHONY_PASSWORD": "p"}
+    environ = {"RESIOT_TOKEN": "t", "RESIOT_URL": "wss://h", "ISYMPHONY_PASSWORD": "p", "IOTPRO_PASSWORD": "p"}
     for file in sorted((ROOT / "config").glob("*.yaml")):
         assert load(str(file), environ).warnings == ()
     shown = load(str(ROOT / "config" / "resiot.yaml"), environ)

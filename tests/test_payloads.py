@@ -20,7 +20,7 @@ from bridge.model import Event, Instant, Message, State, Unread
 from bridge.options import Secret
 from bridge.payloads import DEAD_BYTES, Writer
 from bridge.topics import level, too_long
-from tests.backends.samples import RESIOT_UP
+from tests.backends.samples_resiot import RESIOT_UP
 
 RECORDED = "2024-03-05T07:16:30.101222Z"
 SESSION = "1709622990101"

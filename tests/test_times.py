@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.times import rfc3339, unix, utc
+from bridge.times import rfc3339, rfc3339_ms, unix, utc
 
 READ = {
     "2024-03-05T08:15:02.4410093+01:00": "2024-03-05T07:15:02.441009Z",
@@ -112,3 +112,18 @@ def test_text_and_seconds_agree_within_a_microsecond(moment: datetime) -> None:
     exact = moment.replace(tzinfo=UTC)
     again = datetime.fromisoformat(rfc3339(unix(exact.isoformat(timespec="microseconds"))))
     assert timedelta(0) <= exact - again <= timedelta(microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0, "1970-01-01T00:00:00.000000Z"),
+        (1_767_222_031_001, "2025-12-31T23:00:31.001000Z"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999000Z"),
+        (-1, None),
+        (253_402_300_800_000, None),
+        (10**30, None),
+    ],
+)
+def test_whole_milliseconds(ms: int, text: str | None) -> None:
+    assert rfc3339_ms(ms) == text

@@ -91,6 +91,17 @@ def line(topic: str, payload: Any, width: int | None = 200, retain: bool = False
             "port  asset Truck / 12  telemetry  speed=52.3  door=open  n=null",
         ),
         (
+            "port/asset/sea-buoy/Buoy 1/event/telemetry",
+            event("iotpro.telemetry", {"values": {"telemetry_param_latitude": 35.9, "telemetry_param_longitude": 14.5,
+                                                  "telemetry_param_battery": 92}}),
+            "port  asset Buoy 1  telemetry  at 35.900000 14.500000  battery=92",
+        ),
+        (
+            "port/asset/sea-buoy/Buoy 1/state",
+            {"id": "a", "name": "Buoy 1", "values": {"telemetry_param_latitude": "?", "n": 1}, "attributes": {"x": {}}},
+            "port  asset Buoy 1  state  latitude=?  n=1",
+        ),
+        (
             "hq/1001/dev/lon/7/if/LightSensor/0/nvoLuxLevel/event/value",
             event("smartserver.value", {"datapoint": "x", "value": 312.5, "unit": "lux"}),
             "hq  7 LightSensor/0/nvoLuxLevel  value  312.5 lux",

@@ -101,7 +101,7 @@ class Loss(Struct, frozen=True):
 
     kind: "refused" (told no: 401, 403) · "failed" (not reached, or another answer) · "closed" · "ping" · "idle" ·
     "too_large" · "asked" (by a command) · error: in words, free of secrets · status: of the handshake ·
-    seen: the link's last sign of life · after: Retry-After in seconds.
+    seen: the link's last sign of life · after: Retry-After in seconds · code: of the platform's close frame.
     """
 
     kind: Literal["refused", "failed", "closed", "ping", "idle", "too_large", "asked"]
@@ -109,6 +109,7 @@ class Loss(Struct, frozen=True):
     seen: Instant
     status: int | None = None
     after: float | None = None
+    code: int | None = None
 
 
 class Session(Protocol):

@@ -44,13 +44,20 @@ Kind = Literal["refused", "failed", "closed", "ping", "idle", "too_large", "aske
 class Gone(BridgeError):
     """The link is not there (any more): why, as Loss has it."""
 
-    def __init__(self, kind: Kind, text: str, status: int | None = None, after: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        text: str,
+        status: int | None = None,
+        after: float | None = None,
+        code: int | None = None,
+    ) -> None:
         super().__init__(text)
         self.kind: Kind = kind
-        self.status, self.after = status, after
+        self.status, self.after, self.code = status, after, code
 
     def loss(self, seen: Instant, redact: Callable[[str], str]) -> Loss:
-        return Loss(self.kind, redact(str(self)), seen, self.status, self.after)
+        return Loss(self.kind, redact(str(self)), seen, self.status, self.after, self.code)
 
 
 class _Connect(client.connect):
@@ -203,6 +210,6 @@ def _gone(closed: ConnectionClosed) -> Gone:
         return Gone("ping", "no pong came in time")
     if received is not None:
         told = f"{received.code} {received.reason}".rstrip()
-        return Gone("closed", f"the platform closed the connection ({told})")
+        return Gone("closed", f"the platform closed the connection ({told})", code=int(received.code))
     cause = closed.__cause__
     return Gone("closed", f"the connection broke: {_words(cause)}" if cause else "the connection broke")

@@ -6,6 +6,7 @@ The service never imports these; they import nothing of it.
 import argparse
 from typing import Protocol, Self
 
+from bridge.simulators.iotpro import IotproSimulator
 from bridge.simulators.isymphony import IsymphonySimulator
 from bridge.simulators.resiot import ResiotSimulator
 
@@ -35,5 +36,9 @@ class Simulator(Protocol):
     async def serve_forever(self) -> None: ...
 
 
-SIMULATORS: dict[str, type[Simulator]] = {"resiot": ResiotSimulator, "isymphony": IsymphonySimulator}
+SIMULATORS: dict[str, type[Simulator]] = {
+    "resiot": ResiotSimulator,
+    "iotpro": IotproSimulator,
+    "isymphony": IsymphonySimulator,
+}
 """Platform word, as in `type:` of a backend → its simulator class."""

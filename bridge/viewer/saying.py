@@ -11,6 +11,7 @@ from bridge.viewer.reading import Place
 
 _GOOD = {"online", "in", "succeeded", "sent", "accepted"}
 _BAD = {"offline", "out", "auth_failed", "failed", "rejected", "expired"}
+_PREFIX = "telemetry_param_"  # of most keys of a platform's assets
 _VALUE = 60  # characters of one value
 _TEXT = 200
 _MANY = 24  # values in one line
@@ -43,6 +44,8 @@ def details(where: Place, data: Any) -> list[str]:
         own = _EVENTS.get(where.name, _generic)
     elif where.role == "response":
         own = _response
+    elif where.role == "state" and isinstance(facts.get("values"), dict) and "attributes" in facts:
+        own = _values
     else:
         own = _state if where.of_backend or where.role == "state" else _generic
     told = {where.name, *(text_of(level) for level in where.subject.split("/"))}  # that is in the line already
@@ -125,12 +128,17 @@ def _air(data: Data) -> Iterator[str]:
 
 
 def _values(data: Data) -> Iterator[str]:
-    """Keys and values of an asset, without saying again which asset it is."""
+    """Keys and values of an asset, without saying again which asset it is: `at 35.918181 14.434454  battery=92`."""
     inner = data.get("values")
     if not isinstance(inner, dict):
         yield from _generic(data)
         return
-    yield from (_pair(key, one, 0) for key, one in inner.items())
+    short = {key.removeprefix(_PREFIX) if isinstance(key, str) else key: one for key, one in inner.items()}
+    place = [_number(short.get(name)) for name in ("latitude", "longitude")]
+    if None not in place:
+        yield "at " + " ".join(f"{one:.6f}" for one in place)
+        short = {key: one for key, one in short.items() if key not in ("latitude", "longitude")}
+    yield from (_pair(key, one, 0) for key, one in short.items())
 
 
 def _point(data: Data) -> Iterator[str]:

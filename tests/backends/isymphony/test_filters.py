@@ -9,7 +9,7 @@ import pytest
 from bridge.backends.isymphony.filters import Filter, SetFilter
 from bridge.backends.isymphony.frames import Told, read
 from bridge.errors import BadCommand
-from tests.backends.samples import (
+from tests.backends.samples_isymphony import (
     ISYMPHONY_DIAL,
     ISYMPHONY_HANGUP,
     ISYMPHONY_LEAVE,

@@ -9,7 +9,7 @@ import pytest
 from bridge.backends.isymphony.frames import Reply, Told, read
 from bridge.model import Event, Unread
 from bridge.payloads import Writer
-from tests.backends.samples import (
+from tests.backends.samples_isymphony import (
     ISYMPHONY_CORE,
     ISYMPHONY_DIAL,
     ISYMPHONY_HANGUP,

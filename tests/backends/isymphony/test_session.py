@@ -14,7 +14,7 @@ from bridge.backends.isymphony.session import IsymphonySession, own_commands
 from bridge.backends.session import Answer, Call, Dial, Gap, Loss, Send, Step
 from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import Secret
-from tests.backends.samples import (
+from tests.backends.samples_isymphony import (
     ISYMPHONY_CORE,
     ISYMPHONY_HANGUP,
     ISYMPHONY_LINK_END,

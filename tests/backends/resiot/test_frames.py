@@ -17,7 +17,7 @@ from bridge.backends.resiot.values import EXACT, hertz_of_kilo, hertz_of_mega, n
 from bridge.model import Event
 from bridge.times import utc
 from bridge.topics import level
-from tests.backends.samples import (
+from tests.backends.samples_resiot import (
     RESIOT_ACK,
     RESIOT_ALIVE,
     RESIOT_GWRX,

@@ -12,7 +12,7 @@ from bridge.backends.resiot.session import ResiotSession
 from bridge.backends.session import NOTHING, Answer, Dial, Gap, Loss, Send, Step
 from bridge.model import Command, CommandError, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import Duration, Secret
-from tests.backends.samples import RESIOT_ALIVE, RESIOT_UP
+from tests.backends.samples_resiot import RESIOT_ALIVE, RESIOT_UP
 
 URL = Secret("wss://resiot.example/WebSocketServer/DeviceMsg/?type=node&token=t")
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"

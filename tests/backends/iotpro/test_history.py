@@ -1,0 +1,160 @@
+"""Filling holes: what is asked, what is told of it, what happens where that does not work."""
+
+import pytest
+
+from bridge.backends.iotpro.bookmarks import read
+from bridge.backends.iotpro.history import LIMIT
+from bridge.backends.iotpro.session import IotproSession
+from bridge.backends.session import Answer, Call, Loss, Step
+from bridge.options import BackfillOptions, Duration
+from tests.backends.iotpro.talk import (
+    BUOY,
+    DEVICE,
+    FIRST,
+    LATITUDE,
+    MS,
+    SUBJECT,
+    at,
+    calls,
+    events,
+    gaps,
+    history,
+    item,
+    lat,
+    page,
+    talking,
+    told,
+    update,
+)
+
+
+def blind(*later: dict[str, object], seconds: float = 60.0, **options: object) -> tuple[IotproSession, Step]:
+    """A buoy whose latitude was told at 0; blind; what the next snapshot says."""
+    session = talking(item(values={DEVICE: (0, "0"), **lat(0)}), **options)
+    session.lost("main", Loss("closed", "gone", at(seconds - 10)), at(seconds))
+    session.opened("main", at(seconds))
+    return session, told(session, page(*later or (item(values=lat(9000)),), cmd=FIRST + 1), seconds + 1)
+
+
+def asked(step: Step) -> dict[str, str]:
+    """The query of the one call."""
+    (call,) = calls(step)
+    return dict(part.split("=") for part in call.url.partition("?")[2].split("&"))
+
+
+def test_pages_go_up_to_where_every_key_was_told() -> None:
+    session, step = blind(item(values={DEVICE: (9000, "1"), **lat(9000)}))
+    (call,) = calls(step)
+    full = [(number, str(number)) for number in range(1, LIMIT + 1)]
+    step = session.answered(call.id, history({LATITUDE: full, DEVICE: [(5, "5"), (LIMIT + 500, "x")]}), at(62))
+    assert len(events(step)) == LIMIT
+    assert events(step)[4] == (SUBJECT, 5, {LATITUDE: 5, DEVICE: "5"})
+    assert asked(step)["startTs"] == str(MS + LIMIT + 1)
+    (call,) = calls(step)
+    step = session.answered(call.id, history({LATITUDE: [(LIMIT + 500, "7")], DEVICE: [(LIMIT + 500, "x")]}), at(63))
+    assert events(step) == [(SUBJECT, LIMIT + 500, {LATITUDE: 7, DEVICE: "x"})]
+    assert gaps(step) == ["done"]
+
+
+def test_a_platform_that_does_not_go_on_is_not_asked_for_ever() -> None:
+    session, step = blind()
+    answer = history({LATITUDE: [(-number, "1") for number in range(LIMIT)]})
+    step = session.answered(calls(step)[0].id, answer, at(62))
+    assert (calls(step), gaps(step)) == ([], ["partial"])
+
+
+def test_live_events_go_on_and_are_not_told_twice() -> None:
+    session, step = blind()
+    (call,) = calls(step)
+    assert events(told(session, update(lat(9500)), 62)) == [(SUBJECT, 9500, {LATITUDE: 1.5})]
+    answer = history({LATITUDE: [(100, "1"), (9000, "1.5"), (9500, "1.5")]})
+    assert events(session.answered(call.id, answer, at(63))) == [(SUBJECT, 100, {LATITUDE: 1})]
+
+
+def test_not_more_than_max_is_filled() -> None:
+    _, step = blind(item(values=lat(100_000_000)), seconds=100_000, backfill=BackfillOptions(Duration(3600)))
+    assert asked(step)["startTs"] == str(MS + 100_001_000 - 3_600_000)
+
+
+def test_what_is_cut_by_max_is_partial() -> None:
+    session, step = blind(item(values=lat(100_000_000)), seconds=100_000, backfill=BackfillOptions(Duration(3600)))
+    assert gaps(session.answered(calls(step)[0].id, Answer(200, b"{}"), at(100_002))) == ["partial"]
+
+
+def test_a_few_assets_at_a_time() -> None:
+    items = [item(f"B{number}", f"{number:036d}", values=lat(0)) for number in range(9)]
+    session = talking(*items)
+    session.lost("main", Loss("closed", "gone", at(50)), at(60))
+    session.opened("main", at(60))
+    later = [item(f"B{number}", f"{number:036d}", values=lat(9000)) for number in range(9)]
+    under_way = calls(told(session, page(*later, cmd=FIRST + 1), 61))
+    total = len(under_way)
+    assert total == 4
+    while under_way:
+        under_way = under_way[1:] + calls(step := session.answered(under_way[0].id, Answer(200, b"{}"), at(62)))
+        total += len(calls(step))
+        assert len(under_way) <= 4
+    assert (total, gaps(step)) == (9, ["done"])
+
+
+@pytest.mark.parametrize(("status", "end"), [(404, "done"), (403, "partial"), (400, "partial")])
+def test_what_is_refused_is_not_asked_again(status: int, end: str) -> None:
+    session, step = blind()
+    step = session.answered(calls(step)[0].id, Answer(status), at(62))
+    assert (calls(step), gaps(step)) == ([], [end])
+
+
+@pytest.mark.parametrize("answer", [Answer(0, error="no route"), Answer(500), Answer(200, b"<html>")])
+def test_what_fails_is_asked_a_few_times_ever_later(answer: Answer) -> None:
+    session, step = blind()
+    seconds = 62.0
+    for _ in range(4):
+        step = session.answered(calls(step)[0].id, answer, at(seconds))
+        assert (calls(step), gaps(step)) == ([], [])
+        assert step.wake is not None
+        seconds = step.wake - 1000.0
+        step = session.woken(at(seconds))
+    assert gaps(session.answered(calls(step)[0].id, answer, at(seconds))) == ["partial"]
+
+
+def test_too_many_requests_are_waited_for_as_long_as_it_takes() -> None:
+    session, step = blind()
+    seconds = 62.0
+    for _ in range(9):
+        step = session.answered(calls(step)[0].id, Answer(429, b"", (("retry-after", "20"),)), at(seconds))
+        assert step.wake == 1000.0 + seconds + 20
+        seconds += 20
+        step = session.woken(at(seconds))
+    assert gaps(session.answered(calls(step)[0].id, Answer(200, b"{}"), at(seconds))) == ["done"]
+
+
+def test_blind_again_before_it_is_filled_begins_where_it_was() -> None:
+    session, step = blind()
+    (call,) = calls(step)
+    session.lost("main", Loss("closed", "gone", at(70)), at(70))
+    session.opened("main", at(71))
+    assert events(session.answered(call.id, history({LATITUDE: [(100, "1")]}), at(72))) == []
+    step = told(session, page(item(values=lat(20_000)), cmd=FIRST + 2), 73)
+    assert (asked(step)["startTs"], asked(step)["endTs"]) == (str(MS + 1), str(MS + 20_000))
+    assert gaps(session.answered(calls(step)[0].id, Answer(200, b"{}"), at(74))) == ["done", "done"]
+
+
+def test_bookmarks_do_not_pass_over_a_hole() -> None:
+    session, step = blind()
+    remembered = told(session, update(lat(9500)), 80).remember
+    assert read(remembered) == {BUOY: (SUBJECT, {DEVICE: MS, LATITUDE: MS})}
+    session.answered(calls(step)[0].id, history({LATITUDE: [(100, "1")]}), at(81))
+    assert read(session.stopped(at(82)).remember) == {BUOY: (SUBJECT, {DEVICE: MS, LATITUDE: MS + 9500})}
+
+
+def test_a_key_with_a_comma_cannot_be_asked_for() -> None:
+    session = talking(item(values={"a,b": (0, "1")}), keys=("a,b",))
+    session.lost("main", Loss("closed", "gone", at(50)), at(60))
+    session.opened("main", at(60))
+    step = told(session, page(item(values={"a,b": (9000, "1")}), cmd=FIRST + 1), 61)
+    assert (calls(step), gaps(step)) == ([], ["started", "partial"])
+
+
+def test_history_is_pulled() -> None:
+    call: Call = calls(blind()[1])[0]
+    assert (call.pull, call.deadline) == (True, 30.0)
