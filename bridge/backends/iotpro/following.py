@@ -99,6 +99,7 @@ class Following:
 
     def opened(self, token: Secret, turn: Turn, now: Instant) -> None:
         since = ALWAYS if self.ever else self._since
+        self._names.forget()
         self._sub = self._subscription(self.selection, now, since=since, missed=self._missed)
         for frame in asks.frames(self._sub.first(), token.reveal()):
             turn.do.append(Send(MAIN, Secret(frame)))
@@ -311,6 +312,7 @@ class Following:
             self._orders.rejected(command, bad, turn, now)
             return
         self._end_second("another command took its place", turn, now)
+        self._names.forget()
         old = self.selection
         self._assets.select(lambda profile: old.keys_of(profile) | selection.keys_of(profile), turn.heard)
         since = NEVER if isinstance(command.body, Filter) else ALWAYS

@@ -212,6 +212,19 @@ def test_names_that_the_snapshot_does_not_tell_are_read_from_the_lists() -> None
     assert step.heard[-1] == Condition("online")
 
 
+def test_lists_are_read_anew_at_resync() -> None:
+    nameless = item(values=lat(0))
+    del nameless["latest"]["ENTITY_FIELD"]
+    session = started()
+    for number, name in enumerate(("A", "B")):
+        (call,) = calls(told(session, page(nameless, cmd=FIRST + number)))
+        listed = {"data": [{"id": {"id": BUOY}, "name": name, "type": "t"}]}
+        step = session.answered(call.id, Answer(200, json.dumps(listed).encode()), at(2))
+        session.ordered(command("resync"), at(3))
+    assert states(step) == [("asset/t/A", None), ("asset/t/B", {LATITUDE: 1.5})]
+    assert responses(step) == [("c1", 200)]
+
+
 def test_without_any_list_the_id_is_the_name() -> None:
     nameless = item(values=lat(0))
     del nameless["latest"]["ENTITY_FIELD"]
