@@ -28,6 +28,7 @@ MAIN = "main"
 TOO_MANY, UNAUTHORIZED = 34, 3  # errorCode
 _FIRST_CMD = 1_000_001  # the platform names its own subscriptions 1, 2 …, in some errors
 _REPAIR_S = 60.0
+_CALM_S = 10.0
 _MOVES_S = 90.0  # the platform looks anew who is on a page every 60 s
 _STRANGERS, _HELD = 1000, 16
 _MARGIN_S = 5.0
@@ -74,6 +75,7 @@ class Following:
         self._leaving: dict[str, float] = {}  # by asset: Instant.mono when it is taken as gone
         self._throttled = False
         self._repair_at: float | None = None  # Instant.mono
+        self._calm_at = 0.0  # Instant.mono: not before may a throttling end, lest each second has its repair
 
     def wake(self) -> float | None:
         """When woken() has something to do."""
@@ -136,7 +138,7 @@ class Following:
         for item in told.items:
             if not self._assets.update(item, turn.heard):
                 self._stranger(item)
-        if self._throttled and told.items and self.in_step:
+        if self._throttled and told.items and self.in_step and now.mono >= self._calm_at:
             self._throttled = False
             self._recover(turn, now)
 
@@ -271,7 +273,7 @@ class Following:
 
     def _recover(self, turn: Turn, now: Instant) -> None:
         """It is over: a subscription anew tells whose values were dropped."""
-        self._repair_at = None
+        self._repair_at, self._calm_at = None, now.mono + _CALM_S
         self._talk.sees(turn, now)
         self._end_second("the subscription had to be made anew", turn, now)
         self._second = self._subscription(self.selection, now, since=ALWAYS, missed=self._missed)

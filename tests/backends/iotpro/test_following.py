@@ -256,6 +256,18 @@ def test_too_many_updates_is_a_gap_that_ends_with_the_next_update() -> None:
     assert gaps(session.answered(second.id, Answer(200, b"{}"), at(23))) == ["done"]
 
 
+def test_throttling_again_and_again_is_one_longer_gap() -> None:
+    session = talking(item(values=lat(0)))
+    told(session, error(34, "Too many updates!"), 10)
+    assert gaps(told(session, update(lat(9000)), 11)) == ["started"]
+    told(session, page(item(values=lat(9000)), cmd=FIRST + 1), 11)
+    for second in range(12, 20):
+        told(session, error(34, "Too many updates!"), second)
+        assert gaps(told(session, update(lat(second * 1000)), second)) == []
+    step = told(session, update(lat(22_000)), 22)
+    assert (gaps(step), commands(step)) == (["started"], [(FIRST + 2, "ENTITY_DATA")])
+
+
 def test_another_error_is_mended_a_minute_later() -> None:
     session = talking(item(values=lat(0)))
     step = told(session, error(2, "Exceeded rate limit for WS subscriptions per tenant", 17), 10)
