@@ -7,6 +7,7 @@ Beside the subscription in force there may be a second one, of a command or a re
 """
 
 from collections import OrderedDict
+from itertools import count
 from typing import Protocol
 
 from bridge.backends.iotpro import asks, names
@@ -69,7 +70,7 @@ class Following:
         self._second: Subscription | None = None
         self._since = NEVER
         self._missed: int | None = None  # milliseconds since when nothing is heard
-        self._cmd = _FIRST_CMD
+        self._numbers = count(_FIRST_CMD)
         self._strangers: OrderedDict[str, list[Item]] = OrderedDict()
         self._nameless: list[tuple[Subscription, Item, bool]] = []
         self._leaving: dict[str, float] = {}  # by asset: Instant.mono when it is taken as gone
@@ -125,7 +126,7 @@ class Following:
         command: Command | None = None,
     ) -> Subscription:
         asking = asks.Asking(selection, self._attributes, self._page_size)
-        return Subscription(selection, asking, self._cmd, now.mono, since=since, missed=missed, command=command)
+        return Subscription(selection, asking, self._numbers, now.mono, since=since, missed=missed, command=command)
 
     def _send(self, commands: list[asks.Ask], turn: Turn) -> None:
         turn.do += [Send(MAIN, frame) for frame in asks.frames(commands)]
@@ -156,7 +157,6 @@ class Following:
             return  # of a subscription that has ended
         fresh, was_complete = which.fresh(told.cmd), which.complete
         more, gone, may_move = which.told(told.cmd, told.page, now.mono)
-        self._cmd = max(self._cmd, which.next)
         self._send(more, turn)
         for item in told.page.data:
             self._arrived(which, item, fresh, turn, now)
@@ -277,11 +277,7 @@ class Following:
         self._talk.sees(turn, now)
         self._end_second("the subscription had to be made anew", turn, now)
         self._second = self._subscription(self.selection, now, since=ALWAYS, missed=self._missed)
-        self._cmd = self._ask_first(self._second, turn)
-
-    def _ask_first(self, which: Subscription, turn: Turn) -> int:
-        self._send(which.first(), turn)
-        return max(self._cmd, which.next)
+        self._send(self._second.first(), turn)
 
     def woken(self, turn: Turn, now: Instant) -> None:
         if self._repair_at is not None and self._repair_at <= now.mono and self.in_step:
@@ -320,7 +316,7 @@ class Following:
         since = NEVER if isinstance(command.body, Filter) else ALWAYS
         self._second = self._subscription(selection, now, since=since, command=command)
         self._orders.sent(command)
-        self._cmd = self._ask_first(self._second, turn)
+        self._send(self._second.first(), turn)
 
     def _refused(self, words: str, turn: Turn, now: Instant) -> None:
         second = self._second

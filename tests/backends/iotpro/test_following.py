@@ -137,6 +137,13 @@ def test_pages_are_asked_until_the_last_one_has_room() -> None:
     assert Condition("online") in told(session, page(cmd=FIRST + 3, pages=3)).heard
 
 
+def test_a_page_that_is_asked_for_beside_a_resync_has_a_number_of_its_own() -> None:
+    session = started(page_size=2)
+    told(session, page(asset(1)))
+    session.ordered(command("resync"), at(2))
+    assert commands(told(session, page(asset(1), asset(2)))) == [(FIRST + 2, "ENTITY_DATA")]
+
+
 def test_a_new_asset_is_an_event_at_once_and_its_first_minute_is_read() -> None:
     session = talking(item(values=lat(0)))
     new = item("Two", TWO, values=lat(5000))
