@@ -7,6 +7,7 @@ Beside the subscription in force there may be a second one, of a command or a re
 """
 
 from collections import OrderedDict
+from itertools import count
 from typing import Protocol
 
 from bridge.backends.iotpro import asks, names
@@ -28,6 +29,7 @@ MAIN = "main"
 TOO_MANY, UNAUTHORIZED = 34, 3  # errorCode
 _FIRST_CMD = 1_000_001  # the platform names its own subscriptions 1, 2 …, in some errors
 _REPAIR_S = 60.0
+_CALM_S = 10.0
 _MOVES_S = 90.0  # the platform looks anew who is on a page every 60 s
 _STRANGERS, _HELD = 1000, 16
 _MARGIN_S = 5.0
@@ -68,12 +70,13 @@ class Following:
         self._second: Subscription | None = None
         self._since = NEVER
         self._missed: int | None = None  # milliseconds since when nothing is heard
-        self._cmd = _FIRST_CMD
+        self._numbers = count(_FIRST_CMD)
         self._strangers: OrderedDict[str, list[Item]] = OrderedDict()
         self._nameless: list[tuple[Subscription, Item, bool]] = []
         self._leaving: dict[str, float] = {}  # by asset: Instant.mono when it is taken as gone
         self._throttled = False
         self._repair_at: float | None = None  # Instant.mono
+        self._calm_at = 0.0  # Instant.mono: not before may a throttling end, lest each second has its repair
 
     def wake(self) -> float | None:
         """When woken() has something to do."""
@@ -99,6 +102,7 @@ class Following:
 
     def opened(self, token: Secret, turn: Turn, now: Instant) -> None:
         since = ALWAYS if self.ever else self._since
+        self._names.forget()
         self._sub = self._subscription(self.selection, now, since=since, missed=self._missed)
         for frame in asks.frames(self._sub.first(), token.reveal()):
             turn.do.append(Send(MAIN, Secret(frame)))
@@ -122,7 +126,7 @@ class Following:
         command: Command | None = None,
     ) -> Subscription:
         asking = asks.Asking(selection, self._attributes, self._page_size)
-        return Subscription(selection, asking, self._cmd, now.mono, since=since, missed=missed, command=command)
+        return Subscription(selection, asking, self._numbers, now.mono, since=since, missed=missed, command=command)
 
     def _send(self, commands: list[asks.Ask], turn: Turn) -> None:
         turn.do += [Send(MAIN, frame) for frame in asks.frames(commands)]
@@ -135,7 +139,7 @@ class Following:
         for item in told.items:
             if not self._assets.update(item, turn.heard):
                 self._stranger(item)
-        if self._throttled and told.items and self.in_step:
+        if self._throttled and told.items and self.in_step and now.mono >= self._calm_at:
             self._throttled = False
             self._recover(turn, now)
 
@@ -153,7 +157,6 @@ class Following:
             return  # of a subscription that has ended
         fresh, was_complete = which.fresh(told.cmd), which.complete
         more, gone, may_move = which.told(told.cmd, told.page, now.mono)
-        self._cmd = max(self._cmd, which.next)
         self._send(more, turn)
         for item in told.page.data:
             self._arrived(which, item, fresh, turn, now)
@@ -270,15 +273,11 @@ class Following:
 
     def _recover(self, turn: Turn, now: Instant) -> None:
         """It is over: a subscription anew tells whose values were dropped."""
-        self._repair_at = None
+        self._repair_at, self._calm_at = None, now.mono + _CALM_S
         self._talk.sees(turn, now)
         self._end_second("the subscription had to be made anew", turn, now)
         self._second = self._subscription(self.selection, now, since=ALWAYS, missed=self._missed)
-        self._cmd = self._ask_first(self._second, turn)
-
-    def _ask_first(self, which: Subscription, turn: Turn) -> int:
-        self._send(which.first(), turn)
-        return max(self._cmd, which.next)
+        self._send(self._second.first(), turn)
 
     def woken(self, turn: Turn, now: Instant) -> None:
         if self._repair_at is not None and self._repair_at <= now.mono and self.in_step:
@@ -311,12 +310,13 @@ class Following:
             self._orders.rejected(command, bad, turn, now)
             return
         self._end_second("another command took its place", turn, now)
+        self._names.forget()
         old = self.selection
         self._assets.select(lambda profile: old.keys_of(profile) | selection.keys_of(profile), turn.heard)
         since = NEVER if isinstance(command.body, Filter) else ALWAYS
         self._second = self._subscription(selection, now, since=since, command=command)
         self._orders.sent(command)
-        self._cmd = self._ask_first(self._second, turn)
+        self._send(self._second.first(), turn)
 
     def _refused(self, words: str, turn: Turn, now: Instant) -> None:
         second = self._second

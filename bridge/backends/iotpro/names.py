@@ -73,6 +73,11 @@ class Names:
         latest[ENTITY_FIELD] = {**{key: Point(0, value) for key, value in mine.items()}, **given}
         return msgspec.structs.replace(item, latest=latest)
 
+    def forget(self) -> None:
+        """What was read may have changed: it is read anew where it is needed."""
+        self._known.clear()
+        self._not_before = 0.0
+
     def knows(self, item: Item) -> bool:
         return item.entityId.id in self._known
 

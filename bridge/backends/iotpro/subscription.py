@@ -7,6 +7,8 @@ The pages are sorted by creation: a new asset is on the last one. The last one i
 A removed asset makes those behind it move up: for up to a refresh of the platform they may be on no page at all.
 """
 
+from collections.abc import Iterator
+
 from bridge.backends.iotpro.asks import Ask, Asking, forget
 from bridge.backends.iotpro.selection import Selection
 from bridge.backends.iotpro.wire import Page
@@ -26,7 +28,7 @@ class _Page:
 
 
 class Subscription:
-    """Follows the pages of one Asking. cmd: the first number of its commands.
+    """Follows the pages of one Asking. numbers: for its commands; no two of one socket are the same.
 
     since, missed: see Assets.enter · command: that asked for it, if one did.
     """
@@ -35,7 +37,7 @@ class Subscription:
         self,
         selection: Selection,
         asking: Asking,
-        cmd: int,
+        numbers: Iterator[int],
         now: float,
         *,
         since: int,
@@ -44,17 +46,12 @@ class Subscription:
     ) -> None:
         self.selection, self.since, self.missed, self.command = selection, since, missed, command
         self._asking = asking
-        self._next = cmd
+        self._numbers = numbers
         self._pages: dict[int, _Page] = {}
         self._where: dict[str, int] = {}  # by asset: the command of the page that told it last
         self.patience = now + PATIENCE_S  # Instant.mono
         self._untold = 0
         self.complete = False  # every page was told
-
-    @property
-    def next(self) -> int:
-        """The first number that is free for others."""
-        return self._next
 
     def __contains__(self, cmd: int) -> bool:
         return cmd in self._pages
@@ -94,10 +91,9 @@ class Subscription:
         return [self._ask(number) for number in range(page.number + 1, upto) if number not in numbers]
 
     def _ask(self, number: int) -> Ask:
-        page = _Page(self._next, number)
-        self._pages[self._next] = page
+        page = _Page(next(self._numbers), number)
+        self._pages[page.cmd] = page
         self._untold += 1
-        self._next += 1
         return self._asking.page(page.cmd, number)
 
     def forget(self) -> list[Ask]:

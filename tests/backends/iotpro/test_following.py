@@ -137,6 +137,13 @@ def test_pages_are_asked_until_the_last_one_has_room() -> None:
     assert Condition("online") in told(session, page(cmd=FIRST + 3, pages=3)).heard
 
 
+def test_a_page_that_is_asked_for_beside_a_resync_has_a_number_of_its_own() -> None:
+    session = started(page_size=2)
+    told(session, page(asset(1)))
+    session.ordered(command("resync"), at(2))
+    assert commands(told(session, page(asset(1), asset(2)))) == [(FIRST + 2, "ENTITY_DATA")]
+
+
 def test_a_new_asset_is_an_event_at_once_and_its_first_minute_is_read() -> None:
     session = talking(item(values=lat(0)))
     new = item("Two", TWO, values=lat(5000))
@@ -212,6 +219,19 @@ def test_names_that_the_snapshot_does_not_tell_are_read_from_the_lists() -> None
     assert step.heard[-1] == Condition("online")
 
 
+def test_lists_are_read_anew_at_resync() -> None:
+    nameless = item(values=lat(0))
+    del nameless["latest"]["ENTITY_FIELD"]
+    session = started()
+    for number, name in enumerate(("A", "B")):
+        (call,) = calls(told(session, page(nameless, cmd=FIRST + number)))
+        listed = {"data": [{"id": {"id": BUOY}, "name": name, "type": "t"}]}
+        step = session.answered(call.id, Answer(200, json.dumps(listed).encode()), at(2))
+        session.ordered(command("resync"), at(3))
+    assert states(step) == [("asset/t/A", None), ("asset/t/B", {LATITUDE: 1.5})]
+    assert responses(step) == [("c1", 200)]
+
+
 def test_without_any_list_the_id_is_the_name() -> None:
     nameless = item(values=lat(0))
     del nameless["latest"]["ENTITY_FIELD"]
@@ -241,6 +261,18 @@ def test_too_many_updates_is_a_gap_that_ends_with_the_next_update() -> None:
     first, second = calls(step)
     session.answered(first.id, Answer(200, b"{}"), at(22))
     assert gaps(session.answered(second.id, Answer(200, b"{}"), at(23))) == ["done"]
+
+
+def test_throttling_again_and_again_is_one_longer_gap() -> None:
+    session = talking(item(values=lat(0)))
+    told(session, error(34, "Too many updates!"), 10)
+    assert gaps(told(session, update(lat(9000)), 11)) == ["started"]
+    told(session, page(item(values=lat(9000)), cmd=FIRST + 1), 11)
+    for second in range(12, 20):
+        told(session, error(34, "Too many updates!"), second)
+        assert gaps(told(session, update(lat(second * 1000)), second)) == []
+    step = told(session, update(lat(22_000)), 22)
+    assert (gaps(step), commands(step)) == (["started"], [(FIRST + 2, "ENTITY_DATA")])
 
 
 def test_another_error_is_mended_a_minute_later() -> None:
