@@ -21,10 +21,20 @@ from bridge.topics import too_long
 
 DropReason = Literal["outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown", "unreadable"]
 DROP_REASONS: tuple[DropReason, ...] = ("outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown")
-KEEP = 4 * 2**20  # bytes at the front that stay in memory though they are on the shelf
-_NONE = -1
-_GROUP = 5_000  # events written at once
 PLACE = 48  # bytes beside the message that an event takes on the shelf
+_NONE = -1
+_KEEP = 4 * 2**20  # bytes at the front that stay in memory though they are on the shelf, at most
+_GROUP, _GROUP_BYTES = 5_000, 4 * 2**20  # events written at once, at most
+
+
+def keep(max_bytes: int) -> int:
+    """Bytes that stay in memory though they are on the shelf."""
+    return min(_KEEP, max_bytes // 4)
+
+
+def group_bytes(max_bytes: int) -> int:
+    """Bytes that are written at once, but for an event that is larger alone."""
+    return min(_GROUP_BYTES, max_bytes // 16)
 
 
 class Ledger(Struct):
@@ -140,7 +150,7 @@ class Outbox:
             self.ledger.dropped["topic_too_long"] += 1
             return
         self.expire(now)
-        size, limit = message.size + self._place, self._limit()
+        size, limit = message.size + self._place, self.limit()
         if size > limit:  # it would push out all others, and then go itself
             self.ledger.dropped["outbox_full"] += 1
             return
@@ -152,7 +162,7 @@ class Outbox:
         if self.hold:
             self.appended()
 
-    def _limit(self) -> int:
+    def limit(self) -> int:
         """On disk a twelfth is left for what the file needs beside the events."""
         whole = self.options.max_bytes
         return whole if self._shelf is None else whole - whole // 12
@@ -238,8 +248,8 @@ class Outbox:
     def unwritten(self, since: float | None) -> Group:
         """What is to be written: events read before `since` (Instant.mono; None: all), chunks to forget."""
         entries: list[Entry] = []
-        position = max(self._written, self._head)
-        while position < self._end and len(entries) < _GROUP:
+        position, left = max(self._written, self._head), group_bytes(self.options.max_bytes)
+        while position < self._end and len(entries) < _GROUP and left > 0:
             if position == self._away:
                 position = self._back
                 continue
@@ -248,6 +258,7 @@ class Outbox:
                 if since is not None and entry.recorded.mono > since:
                     break
                 entries.append(entry)
+                left -= entry.message.size + self._place
             position += 1
         head = self._head if self._head != self._head_written and self._chunk_of else self._head_written
         return Group(entries, list(self._gone), head, whole=position >= self._end)
@@ -284,7 +295,7 @@ class Outbox:
             self._chunks.popleft()
         if self._stored:
             start = self._back
-        elif self.bytes > KEEP:
+        elif self.bytes > keep(self.options.max_bytes):
             start = self._behind_front()
         else:
             return
@@ -300,11 +311,11 @@ class Outbox:
 
     def _behind_front(self) -> int:
         """The first position that may leave memory: not on its way, and from there on every chunk is whole."""
-        front, start = 0, self._end
+        front, start, stay = 0, self._end, keep(self.options.max_bytes) // 2
         for chunk in self._chunks:
             front += chunk.bytes
             whole = chunk.left == chunk.total
-            if not whole or chunk.first < self._unsent or front <= KEEP // 2:
+            if not whole or chunk.first < self._unsent or front <= stay:
                 start = self._end
             elif start == self._end:
                 start = chunk.first

@@ -11,7 +11,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,8 +23,9 @@ from bridge.notes import Change
 from bridge.outbox import PLACE, Chunk, Entry, Found, Group
 
 _APPLICATION, _VERSION = 0x77733271, 1  # of the file: "ws2q"
-_PAGE = 16 * 1024  # large pages leave little unused between payloads of a kilobyte
-_CHUNK_EVENTS, _CHUNK_BYTES = 512, 512 * 1024
+_PAGE, _SMALL_PAGE = 16 * 1024, 4 * 1024  # large pages leave little unused between payloads of a kilobyte
+_SMALL = 16 * 2**20  # max_bytes below which pages are small
+_CHUNK_EVENTS, _CHUNK_BYTES = 512, 512 * 1024  # at most
 _WAL_PAGES = 256
 _BUSY_S = 5.0
 _SPARE_PAGES = 64  # an empty file that is larger is made small again
@@ -82,10 +83,21 @@ def lock(folder: Path) -> int:
 class Spool:
     """The file of one backend, below a folder. session: of this process · max_bytes: of the outbox."""
 
-    def __init__(self, folder: Path, name: str, *, platform: str, session: str, max_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        platform: str,
+        session: str,
+        max_bytes: int,
+        now: Callable[[], Instant] = lambda: Instant(time.monotonic(), time.time()),
+    ) -> None:
         self.file = folder / f"{name}.sqlite"
-        self._platform, self._session = platform, session
-        self._wal_pages = max(4, min(_WAL_PAGES, max_bytes // 64 // _PAGE))
+        self._platform, self._session, self._now = platform, session, now
+        self._page = _SMALL_PAGE if max_bytes < _SMALL else _PAGE
+        self._wal_pages = max(4, min(_WAL_PAGES, max_bytes // 64 // self._page))
+        self._chunk_bytes = min(_CHUNK_BYTES, max_bytes // 64)
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
         self._encode = msgspec.msgpack.Encoder().encode
@@ -130,7 +142,7 @@ class Spool:
         try:
             with _transaction(self._writer) as writer:
                 writer.executemany("DELETE FROM chunk WHERE first = ?", [(first,) for first in group.gone])
-                chunks = [self._insert(writer, entries) for entries in _portions(group.entries)]
+                chunks = [self._insert(writer, entries) for entries in self._portions(group.entries)]
                 _note(writer, "head", group.head)
                 self._write_change(writer, change)
             if group.gone and not chunks:
@@ -145,6 +157,19 @@ class Spool:
         row = (first, last, self._session, len(entries), size, self._encode(entries))
         writer.execute("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?, ?)", row)
         return Chunk(first, last, len(entries), size, len(entries))
+
+    def _portions(self, entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+        """What goes into one chunk each."""
+        portion: list[Entry] = []
+        size = 0
+        for entry in entries:
+            if portion and (len(portion) == _CHUNK_EVENTS or size + entry.message.size > self._chunk_bytes):
+                yield portion
+                portion, size = [], 0
+            portion.append(entry)
+            size += entry.message.size
+        if portion:
+            yield portion
 
     def _write_change(self, writer: sqlite3.Connection, change: Change) -> None:
         if change.memory is not None:
@@ -190,12 +215,12 @@ class Spool:
             return entries
         if ours:
             return [Entry(entry.position + shift, entry.message, entry.recorded) for entry in entries]
-        unix, mono = time.time(), time.monotonic()
+        now = self._now()
         return [
             Entry(
                 entry.position + shift,
                 entry.message,
-                Instant(mono - max(0.0, unix - entry.recorded.unix), entry.recorded.unix),
+                Instant(now.mono - max(0.0, now.unix - entry.recorded.unix), entry.recorded.unix),
             )
             for entry in entries
         ]
@@ -205,11 +230,11 @@ class Spool:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.file, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute(f"PRAGMA page_size = {_PAGE}")
+            connection.execute(f"PRAGMA page_size = {self._page}")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
-            connection.execute(f"PRAGMA journal_size_limit = {self._wal_pages * _PAGE}")
+            connection.execute(f"PRAGMA journal_size_limit = {self._wal_pages * self._page}")
             connection.execute("PRAGMA cache_size = -1024")
             connection.execute("PRAGMA temp_store = MEMORY")
         except sqlite3.Error:
@@ -286,20 +311,6 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
-
-
-def _portions(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """What goes into one chunk each."""
-    portion: list[Entry] = []
-    size = 0
-    for entry in entries:
-        if portion and (len(portion) == _CHUNK_EVENTS or size + entry.message.size > _CHUNK_BYTES):
-            yield portion
-            portion, size = [], 0
-        portion.append(entry)
-        size += entry.message.size
-    if portion:
-        yield portion
 
 
 def _note(writer: sqlite3.Connection, key: str, value: bytes | float | str) -> None:
