@@ -96,6 +96,7 @@ class Spool:
         self.file = folder / f"{name}.sqlite"
         self._platform, self._session, self._now = platform, session, now
         self._page = _SMALL_PAGE if max_bytes < _SMALL else _PAGE
+        self._opened = now()
         self._wal_pages = max(4, min(_WAL_PAGES, max_bytes // 64 // self._page))
         self._chunk_bytes = min(_CHUNK_BYTES, max_bytes // 64)
         self._writer: sqlite3.Connection | None = None
@@ -105,6 +106,7 @@ class Spool:
 
     def open(self, after: int = 0) -> tuple[Found, Recalled]:
         """Makes the file where there is none. The events in it get positions from `after` on. Raises Unusable."""
+        self._opened = self._now()
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._writer = self._connect()
@@ -209,18 +211,21 @@ class Spool:
         return chunk, self._placed(entries, first, session == self._session)
 
     def _placed(self, entries: Sequence[Entry], first: int, ours: bool) -> Sequence[Entry]:
-        """Positions may have been moved since; another process's monotonic clock says nothing here."""
+        """Positions may have been moved since; another process's monotonic clock says nothing here.
+
+        What the other clock does later does not change the age of an event.
+        """
         shift = first - entries[0].position
         if ours and not shift:
             return entries
         if ours:
             return [Entry(entry.position + shift, entry.message, entry.recorded) for entry in entries]
-        now = self._now()
+        opened = self._opened
         return [
             Entry(
                 entry.position + shift,
                 entry.message,
-                Instant(now.mono - max(0.0, now.unix - entry.recorded.unix), entry.recorded.unix),
+                Instant(opened.mono - max(0.0, opened.unix - entry.recorded.unix), entry.recorded.unix),
             )
             for entry in entries
         ]
