@@ -81,7 +81,9 @@ class Chunk(Struct):
 
 
 class Shelf(Protocol):
-    """Where what was written can be read again."""
+    """Where what was written can be read again. used: bytes it takes, with what the next group may take at most."""
+
+    used: int
 
     def read(self, position: int) -> tuple[Chunk, Sequence[Entry]] | None:
         """The chunk at or behind a position, with its events from there on (none where they cannot be decoded).
@@ -121,6 +123,8 @@ class Outbox:
         self._number = 0
         self._place = 0
         self._shelf: Shelf | None = None
+        self._beside = 0  # bytes that it takes beside the events
+        self._loose = 0  # bytes that are not on it
         self._away = self._back = _NONE  # from _away up to _back: on the shelf only
         self._stored = self._stored_bytes = 0  # that are there
         self._written = 0  # what is before it and still waits is on the shelf
@@ -150,22 +154,33 @@ class Outbox:
             self.ledger.dropped["topic_too_long"] += 1
             return
         self.expire(now)
-        size, limit = message.size + self._place, self.limit()
-        if size > limit:  # it would push out all others, and then go itself
+        size = message.size + self._place
+        if size > self.limit():  # it would push out all others, and then go itself
             self.ledger.dropped["outbox_full"] += 1
             return
         self._entries[self._end] = Entry(self._end, message, now)
         self._end += 1
         self.bytes += size
-        while self.bytes > limit and len(self):
-            self._drop(self._oldest_unsent(), "outbox_full")
+        self._loose += size
+        self._fit()
         if self.hold:
             self.appended()
 
     def limit(self) -> int:
-        """On disk a twelfth is left for what the file needs beside the events."""
+        """Bytes that may wait: on a shelf, what it needs beside the events is taken off."""
         whole = self.options.max_bytes
-        return whole if self._shelf is None else whole - whole // 12
+        return max(whole - self._beside, whole // 4)
+
+    def _fit(self) -> None:
+        limit = self.limit()
+        while self.bytes > limit and len(self):
+            self._drop(self._oldest_unsent(), "outbox_full")
+
+    def _measure(self) -> None:
+        """Anew, what the shelf takes beside the events that wait on it."""
+        if self._shelf is not None:
+            self._beside = max(0, self._shelf.used - (self.bytes - self._loose))
+        self._fit()
 
     def room(self) -> bool:
         """Whether what is pulled (history) may be appended: less than half full."""
@@ -183,9 +198,9 @@ class Outbox:
             if self._unsent == self._away:
                 self._fetch()
                 continue
-            if self.hold and self._unsent >= self._written:
-                return None
             entry = self._entries.get(self._unsent)
+            if self.hold and entry is not None and self._unsent not in self._chunk_of:
+                return None
             self._unsent += 1
             if entry is not None:
                 return entry
@@ -224,6 +239,7 @@ class Outbox:
         """From now on there is a shelf; what it holds comes behind what is in memory (nothing, at the start)."""
         self._shelf, self._place = shelf, PLACE
         self.bytes += PLACE * len(self._entries)
+        self._loose = self.bytes
         if not self._entries:
             self._head = self._unsent = self._head_written = found.first
             self._written = found.end
@@ -233,12 +249,13 @@ class Outbox:
             self.bytes += found.bytes
             self.ledger.recovered += found.events
         self._end = max(self._end, found.end)
+        self._measure()
 
     def detach(self) -> None:
         """The shelf is gone, with everything that only it had; what is in memory is to be written anew."""
         self._forget_stored()
         self.bytes -= self._place * len(self._entries)
-        self._shelf, self._place = None, 0
+        self._shelf, self._place, self._beside, self._loose = None, 0, 0, self.bytes
         self.kept = self.hold = self.broken = False
         self._chunks.clear()
         self._chunk_of.clear()
@@ -249,16 +266,18 @@ class Outbox:
         """What is to be written: events read before `since` (Instant.mono; None: all), chunks to forget."""
         entries: list[Entry] = []
         position, left = max(self._written, self._head), group_bytes(self.options.max_bytes)
-        while position < self._end and len(entries) < _GROUP and left > 0:
-            if position == self._away:
-                position = self._back
-                continue
+        while position < self._end and len(entries) < _GROUP:
             entry = self._entries.get(position)
+            if position == self._away or position in self._chunk_of:  # there already; no chunk may lie around another
+                if entries:
+                    break
+                position = max(position + 1, self._back if position == self._away else 0)
+                continue
             if entry is not None:
-                if since is not None and entry.recorded.mono > since:
+                left -= entry.message.size + self._place
+                if (since is not None and entry.recorded.mono > since) or (entries and left < 0):
                     break
                 entries.append(entry)
-                left -= entry.message.size + self._place
             position += 1
         head = self._head if self._head != self._head_written and self._chunk_of else self._head_written
         return Group(entries, list(self._gone), head, whole=position >= self._end)
@@ -277,8 +296,10 @@ class Outbox:
         for chunk in chunks:
             waiting = islice(entries, chunk.total)
             left = [entry.position for entry in waiting if entry.position in self._entries]
+            self._loose -= sum(self._entries[position].message.size + self._place for position in left)
             self._place_chunk(chunk, left)
         self._make_room()
+        self._measure()
 
     def _place_chunk(self, chunk: Chunk, left: Sequence[int]) -> None:
         """A chunk's events are in memory (and on the shelf)."""
@@ -379,7 +400,9 @@ class Outbox:
         if entry is None:
             return None
         self.bytes -= entry.message.size + self._place
-        if (chunk := self._chunk_of.pop(position, None)) is not None:
+        if (chunk := self._chunk_of.pop(position, None)) is None:
+            self._loose -= entry.message.size + self._place
+        else:
             chunk.left -= 1
             if not chunk.left:
                 self._gone.append(chunk.first)

@@ -20,13 +20,14 @@ from msgspec import Struct
 from bridge.errors import Fatal
 from bridge.model import Instant
 from bridge.notes import Change
-from bridge.outbox import PLACE, Chunk, Entry, Found, Group
+from bridge.outbox import PLACE, Chunk, Entry, Found, Group, group_bytes
 
 _APPLICATION, _VERSION = 0x77733271, 1  # of the file: "ws2q"
 _PAGE, _SMALL_PAGE = 16 * 1024, 4 * 1024  # large pages leave little unused between payloads of a kilobyte
 _SMALL = 16 * 2**20  # max_bytes below which pages are small
 _CHUNK_EVENTS, _CHUNK_BYTES = 512, 512 * 1024  # at most
 _WAL_PAGES = 256
+_SHARED_MEMORY = 32 * 1024  # beside a file in WAL mode, as long as its log is short
 _BUSY_S = 5.0
 _SPARE_PAGES = 64  # an empty file that is larger is made small again
 
@@ -97,7 +98,10 @@ class Spool:
         self._platform, self._session, self._now = platform, session, now
         self._page = _SMALL_PAGE if max_bytes < _SMALL else _PAGE
         self._opened = now()
+        self._shift = 0  # positions in this process are so much higher than in the file
         self._wal_pages = max(4, min(_WAL_PAGES, max_bytes // 64 // self._page))
+        self._reserve = self._wal_pages * self._page + 2 * group_bytes(max_bytes) + _SHARED_MEMORY
+        self.used = 0
         self._chunk_bytes = min(_CHUNK_BYTES, max_bytes // 64)
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
@@ -106,13 +110,14 @@ class Spool:
 
     def open(self, after: int = 0) -> tuple[Found, Recalled]:
         """Makes the file where there is none. The events in it get positions from `after` on. Raises Unusable."""
-        self._opened = self._now()
+        self._opened, self._shift = self._now(), 0
         try:
             self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._writer = self._connect()
             self._prepare(self._writer)
             found = self._found(self._writer, after)
             notes = self._notes(self._writer)
+            self._measure(self._writer)
             self._reader = self._connect()
             return found, notes
         except (sqlite3.Error, OSError) as error:
@@ -143,12 +148,15 @@ class Spool:
             raise Unusable(OSError("not open"))
         try:
             with _transaction(self._writer) as writer:
-                writer.executemany("DELETE FROM chunk WHERE first = ?", [(first,) for first in group.gone])
+                writer.executemany(
+                    "DELETE FROM chunk WHERE first = ?", [(first - self._shift,) for first in group.gone]
+                )
                 chunks = [self._insert(writer, entries) for entries in self._portions(group.entries)]
-                _note(writer, "head", group.head)
+                _note(writer, "head", group.head - self._shift)
                 self._write_change(writer, change)
             if group.gone and not chunks:
                 self._shrink(self._writer)
+            self._measure(self._writer)
             return chunks
         except (sqlite3.Error, OSError) as error:
             raise Unusable(error) from None
@@ -156,7 +164,7 @@ class Spool:
     def _insert(self, writer: sqlite3.Connection, entries: Sequence[Entry]) -> Chunk:
         size = sum(entry.message.size + PLACE for entry in entries)
         first, last = entries[0].position, entries[-1].position
-        row = (first, last, self._session, len(entries), size, self._encode(entries))
+        row = (first - self._shift, last - self._shift, self._session, len(entries), size, self._encode(entries))
         writer.execute("INSERT OR REPLACE INTO chunk VALUES (?, ?, ?, ?, ?, ?)", row)
         return Chunk(first, last, len(entries), size, len(entries))
 
@@ -189,6 +197,13 @@ class Spool:
             writer.execute("VACUUM")
             writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
+    def _measure(self, writer: sqlite3.Connection) -> None:
+        """What is free in the file is used again; its log is as long as the largest transaction made it."""
+        pages = _one(writer, "PRAGMA page_count") - _one(writer, "PRAGMA freelist_count")
+        log = Path(f"{self.file}-wal")
+        self.used = pages * _one(writer, "PRAGMA page_size") + self._reserve
+        self.used += max(0, (log.stat().st_size if log.exists() else 0) - self._wal_pages * self._page)
+
     # Reading.
 
     def read(self, position: int) -> tuple[Chunk, Sequence[Entry]] | None:
@@ -197,12 +212,13 @@ class Spool:
             raise OSError("not open")
         asked = "SELECT first, last, session, events, bytes, body FROM chunk WHERE first >= ? ORDER BY first LIMIT 1"
         try:
-            row = self._reader.execute(asked, (position,)).fetchone()
+            row = self._reader.execute(asked, (position - self._shift,)).fetchone()
         except sqlite3.Error as error:
             raise OSError(_words(error)) from None
         if row is None:
             return None
         first, last, session, events, size, body = row
+        first, last = first + self._shift, last + self._shift
         chunk = Chunk(first, last, events, size, events)
         try:
             entries = self._decode(body)
@@ -269,16 +285,13 @@ class Spool:
             ).fetchone()
             if first is None:
                 return Found(after, after, 0, 0)
-            if first < after:
-                shift = max(after, last + 1) - first
-                writer.execute("UPDATE chunk SET first = first + ?, last = last + ?", (shift, shift))
-                first, last = first + shift, last + shift
-        return Found(first, last + 1, int(events), int(size))
+        self._shift = after - first
+        return Found(after, last + 1 + self._shift, int(events), int(size))
 
     def _cut(self, writer: sqlite3.Connection, head: int) -> None:
         """What is before the head has left; the chunk that it lies in is written anew without that."""
-        writer.execute("DELETE FROM chunk WHERE last < ?", (head,))
-        row = writer.execute("SELECT first, session, body FROM chunk WHERE first < ?", (head,)).fetchone()
+        asked = "SELECT first, session, body FROM chunk WHERE first < ? AND last >= ?"
+        row = writer.execute(asked, (head, head)).fetchone()
         if row is None:
             return
         first, session, body = row
