@@ -119,7 +119,7 @@ class Keeping:
         self._mended()
         if outbox.hold:
             self._wake()
-        return not group.whole
+        return group.more
 
     def _reopened(self) -> bool:
         try:

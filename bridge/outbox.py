@@ -95,14 +95,15 @@ class Shelf(Protocol):
 class Group(Struct, frozen=True):
     """What is to be written at once.
 
-    gone: chunks to forget, by their first position · head: what is before it has left · whole: nothing
-    else is unwritten.
+    gone: chunks to forget, by their first position · head: what is before it has left · whole: no
+    other event is unwritten · more: there is more of what was asked for.
     """
 
     entries: list[Entry]
     gone: list[int]
     head: int
     whole: bool
+    more: bool = False
 
 
 class Outbox:
@@ -266,21 +267,27 @@ class Outbox:
         """What is to be written: events read before `since` (Instant.mono; None: all), chunks to forget."""
         entries: list[Entry] = []
         position, left = max(self._written, self._head), group_bytes(self.options.max_bytes)
-        while position < self._end and len(entries) < _GROUP:
+        gone = self._gone[: left // 2048]  # each may touch a page of its own
+        more = len(gone) < len(self._gone)
+        while position < self._end:
             entry = self._entries.get(position)
             if position == self._away or position in self._chunk_of:  # there already; no chunk may lie around another
                 if entries:
+                    more = True
                     break
                 position = max(position + 1, self._back if position == self._away else 0)
                 continue
             if entry is not None:
+                if since is not None and entry.recorded.mono > since:
+                    break
                 left -= entry.message.size + self._place
-                if (since is not None and entry.recorded.mono > since) or (entries and left < 0):
+                if entries and (left < 0 or len(entries) == _GROUP):
+                    more = True
                     break
                 entries.append(entry)
             position += 1
         head = self._head if self._head != self._head_written and self._chunk_of else self._head_written
-        return Group(entries, list(self._gone), head, whole=position >= self._end)
+        return Group(entries, gone, head, whole=position >= self._end, more=more)
 
     def idle(self, group: Group) -> bool:
         """Whether a group says nothing new."""

@@ -141,6 +141,19 @@ def test_one_write_is_bounded_in_bytes(tmp_path: Path) -> None:
     assert sizes == [2, 2, 2, 1, 1]
 
 
+def test_what_has_to_be_written_is_written_at_once_and_what_has_not_is_no_reason_to_go_on(tmp_path: Path) -> None:
+    """A busy broker makes young events come and go all the time."""
+    process = Process(tmp_path).attach()
+    process.append("abc", 3000)
+    process.at = Instant(1001.0, 1.7e9)
+    process.append("d")
+    first = process.box.unwritten(1000.5)
+    assert (len(first.entries), first.more, first.whole) == (2, True, False)
+    process.box.wrote(first, process.spool.write(first, Change()))
+    rest = process.box.unwritten(1000.5)
+    assert (len(rest.entries), rest.more, rest.whole) == (1, False, False)
+
+
 @dataclass(eq=False)
 class One:
     """An event of the twin. mono: by this process's clock; written: it is on disk."""
@@ -319,6 +332,7 @@ class Twin(RuleBasedStateMachine):
         assert all(before is None or one.mono <= before for one in writing)
         assert not group.whole or len(writing) == len(unwritten)
         assert group.entries or group.whole or before is not None
+        assert group.more or before is not None or (group.whole and len(group.gone) == len(self.box._gone))
         size = sum(map(self.size, writing))
         assert len(writing) < 2 or size <= group_bytes(MAX_BYTES)
         if len(writing) < len(unwritten):  # something made it stop
@@ -439,7 +453,7 @@ class Twin(RuleBasedStateMachine):
         with contextlib.closing(sqlite3.connect(self.spool.file)) as file:
             reader = Spool(self.folder, "lora", platform="resiot", session="another", max_bytes=MAX_BYTES)
             for (body,) in file.execute("SELECT body FROM chunk ORDER BY first"):
-                for entry in reader._decode(body):
+                for entry in reader._entries(body):
                     one = next(one for one in self.ever if one.name == name(entry))
                     assert (len(entry.message.payload) + 1, entry.recorded.unix) == (one.size, one.unix)
                     yield one
