@@ -286,7 +286,8 @@ class Outbox:
                     break
                 entries.append(entry)
             position += 1
-        head = self._head if self._head != self._head_written and self._chunk_of else self._head_written
+        there = self._chunk_of or self._gone  # else nothing on the shelf is before it
+        head = self._head if there else self._head_written
         return Group(entries, gone, head, whole=position >= self._end, more=more)
 
     def idle(self, group: Group) -> bool:

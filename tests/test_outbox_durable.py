@@ -316,8 +316,11 @@ class Twin(RuleBasedStateMachine):
     @rule()
     def write(self) -> None:
         """Everything, as fast as it goes."""
-        while any(not one.written for one in self.waits):
+        more = True
+        while more or any(not one.written for one in self.waits):
             self.begin_to_write(True)
+            assert self.pending is not None
+            more = self.pending[0].more
             self.written()
 
     @precondition(lambda self: self.attached and self.pending is None)
