@@ -119,7 +119,7 @@ class Keeping:
         self._mended()
         if outbox.hold:
             self._wake()
-        return not group.whole
+        return group.more
 
     def _reopened(self) -> bool:
         try:
@@ -159,6 +159,7 @@ class Keeping:
         """The file is of no use: it is kept for whoever can read it, and a new one is begun."""
         before = sum(self._outbox.ledger.dropped.values())
         self._outbox.detach()
+        self._notes.lost()
         self._open = False
         try:
             aside = str(self._spool.set_aside())

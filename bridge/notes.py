@@ -44,6 +44,11 @@ class Notes:
             (self.topics.add if there else self.topics.discard)(topic)
             self._topics_unsaved[topic] = there
 
+    def lost(self) -> None:
+        """What was written is gone: all of it is to be written again."""
+        self._memory_saved = self._seen_saved = None
+        self._topics_unsaved.update(dict.fromkeys(self.topics, True))
+
     def news(self) -> bool:
         """Whether there is a new memory: it is to be written together with every event before it."""
         return self.memory is not self._memory_saved

@@ -21,10 +21,20 @@ from bridge.topics import too_long
 
 DropReason = Literal["outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown", "unreadable"]
 DROP_REASONS: tuple[DropReason, ...] = ("outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown")
-KEEP = 4 * 2**20  # bytes at the front that stay in memory though they are on the shelf
-_NONE = -1
-_GROUP = 5_000  # events written at once
 PLACE = 48  # bytes beside the message that an event takes on the shelf
+_NONE = -1
+_KEEP = 4 * 2**20  # bytes at the front that stay in memory though they are on the shelf, at most
+_GROUP, _GROUP_BYTES = 5_000, 4 * 2**20  # events written at once, at most
+
+
+def keep(max_bytes: int) -> int:
+    """Bytes that stay in memory though they are on the shelf."""
+    return min(_KEEP, max_bytes // 4)
+
+
+def group_bytes(max_bytes: int) -> int:
+    """Bytes that are written at once, but for an event that is larger alone."""
+    return min(_GROUP_BYTES, max_bytes // 16)
 
 
 class Ledger(Struct):
@@ -71,7 +81,9 @@ class Chunk(Struct):
 
 
 class Shelf(Protocol):
-    """Where what was written can be read again."""
+    """Where what was written can be read again. used: bytes it takes, with what the next group may take at most."""
+
+    used: int
 
     def read(self, position: int) -> tuple[Chunk, Sequence[Entry]] | None:
         """The chunk at or behind a position, with its events from there on (none where they cannot be decoded).
@@ -83,21 +95,23 @@ class Shelf(Protocol):
 class Group(Struct, frozen=True):
     """What is to be written at once.
 
-    gone: chunks to forget, by their first position · head: what is before it has left · whole: nothing
-    else is unwritten.
+    gone: chunks to forget, by their first position · head: what is before it has left · whole: no
+    other event is unwritten · more: there is more of what was asked for.
     """
 
     entries: list[Entry]
     gone: list[int]
     head: int
     whole: bool
+    more: bool = False
 
 
 class Outbox:
     """The waiting events of one backend. Lives as long as the process: it outlasts restarts of the backend."""
 
     def __init__(self, options: OutboxOptions, types: Iterable[str]) -> None:
-        self.options = options  # a reload may replace them
+        self._beside = 0  # bytes that the shelf takes beside the events
+        self.options = options
         self.ledger = Ledger.of(types)
         self.bytes = 0  # of all that waits
         self.kept = False  # what waits outlives the process
@@ -111,6 +125,7 @@ class Outbox:
         self._number = 0
         self._place = 0
         self._shelf: Shelf | None = None
+        self._loose = 0  # bytes that are not on it
         self._away = self._back = _NONE  # from _away up to _back: on the shelf only
         self._stored = self._stored_bytes = 0  # that are there
         self._written = 0  # what is before it and still waits is on the shelf
@@ -139,24 +154,48 @@ class Outbox:
         if too_long(message.topic):
             self.ledger.dropped["topic_too_long"] += 1
             return
-        size, limit = message.size + self._place, self._limit()
-        if size > limit:  # it would push out all others, and then go itself
+        size = message.size + self._place
+        if size > self._limit:  # it would push out all others, and then go itself
             self.ledger.dropped["outbox_full"] += 1
             return
         self._entries[self._end] = Entry(self._end, message, now)
         self._end += 1
         self.bytes += size
-        if self.bytes > limit:
+        self._loose += size
+        if self.bytes > self._limit:
             self.expire(now)
-        while self.bytes > limit and len(self):
-            self._drop(self._oldest_unsent(), "outbox_full")
+            self._fit()
         if self.hold:
             self.appended()
 
-    def _limit(self) -> int:
-        """On disk a twelfth is left for what the file needs beside the events."""
-        whole = self.options.max_bytes
-        return whole if self._shelf is None else whole - whole // 12
+    @property
+    def options(self) -> OutboxOptions:
+        """A reload may replace them."""
+        return self._options
+
+    @options.setter
+    def options(self, options: OutboxOptions) -> None:
+        self._options = options
+        self._set_limit()
+
+    def limit(self) -> int:
+        """Bytes that may wait: on a shelf, what it needs beside the events is taken off."""
+        return self._limit
+
+    def _set_limit(self) -> None:
+        whole = self._options.max_bytes
+        self._limit = max(whole - self._beside, whole // 4)
+
+    def _fit(self) -> None:
+        while self.bytes > self._limit and len(self):
+            self._drop(self._oldest_unsent(), "outbox_full")
+
+    def _measure(self) -> None:
+        """Anew, what the shelf takes beside the events that wait on it."""
+        if self._shelf is not None:
+            self._beside = max(0, self._shelf.used - (self.bytes - self._loose))
+            self._set_limit()
+        self._fit()
 
     def room(self) -> bool:
         """Whether what is pulled (history) may be appended: less than half full."""
@@ -174,9 +213,9 @@ class Outbox:
             if self._unsent == self._away:
                 self._fetch()
                 continue
-            if self.hold and self._unsent >= self._written:
-                return None
             entry = self._entries.get(self._unsent)
+            if self.hold and entry is not None and self._unsent not in self._chunk_of:
+                return None
             self._unsent += 1
             if entry is not None:
                 return entry
@@ -215,6 +254,7 @@ class Outbox:
         """From now on there is a shelf; what it holds comes behind what is in memory (nothing, at the start)."""
         self._shelf, self._place = shelf, PLACE
         self.bytes += PLACE * len(self._entries)
+        self._loose = self.bytes
         if not self._entries:
             self._head = self._unsent = self._head_written = found.first
             self._written = found.end
@@ -224,12 +264,14 @@ class Outbox:
             self.bytes += found.bytes
             self.ledger.recovered += found.events
         self._end = max(self._end, found.end)
+        self._measure()
 
     def detach(self) -> None:
         """The shelf is gone, with everything that only it had; what is in memory is to be written anew."""
         self._forget_stored()
         self.bytes -= self._place * len(self._entries)
-        self._shelf, self._place = None, 0
+        self._shelf, self._place, self._beside, self._loose = None, 0, 0, self.bytes
+        self._set_limit()
         self.kept = self.hold = self.broken = False
         self._chunks.clear()
         self._chunk_of.clear()
@@ -239,19 +281,29 @@ class Outbox:
     def unwritten(self, since: float | None) -> Group:
         """What is to be written: events read before `since` (Instant.mono; None: all), chunks to forget."""
         entries: list[Entry] = []
-        position = max(self._written, self._head)
-        while position < self._end and len(entries) < _GROUP:
-            if position == self._away:
-                position = self._back
-                continue
+        position, left = max(self._written, self._head), group_bytes(self.options.max_bytes)
+        gone = self._gone[: left // 2048]  # each may touch a page of its own
+        more = len(gone) < len(self._gone)
+        while position < self._end:
             entry = self._entries.get(position)
+            if position == self._away or position in self._chunk_of:  # there already; no chunk may lie around another
+                if entries:
+                    more = True
+                    break
+                position = max(position + 1, self._back if position == self._away else 0)
+                continue
             if entry is not None:
                 if since is not None and entry.recorded.mono > since:
                     break
+                left -= entry.message.size + self._place
+                if entries and (left < 0 or len(entries) == _GROUP):
+                    more = True
+                    break
                 entries.append(entry)
             position += 1
-        head = self._head if self._head != self._head_written and self._chunk_of else self._head_written
-        return Group(entries, list(self._gone), head, whole=position >= self._end)
+        there = self._chunk_of or self._gone  # else nothing on the shelf is before it
+        head = self._head if there else self._head_written
+        return Group(entries, gone, head, whole=position >= self._end, more=more)
 
     def idle(self, group: Group) -> bool:
         """Whether a group says nothing new."""
@@ -267,8 +319,10 @@ class Outbox:
         for chunk in chunks:
             waiting = islice(entries, chunk.total)
             left = [entry.position for entry in waiting if entry.position in self._entries]
+            self._loose -= sum(self._entries[position].message.size + self._place for position in left)
             self._place_chunk(chunk, left)
         self._make_room()
+        self._measure()
 
     def _place_chunk(self, chunk: Chunk, left: Sequence[int]) -> None:
         """A chunk's events are in memory (and on the shelf)."""
@@ -285,7 +339,7 @@ class Outbox:
             self._chunks.popleft()
         if self._stored:
             start = self._back
-        elif self.bytes > KEEP:
+        elif self.bytes > keep(self.options.max_bytes):
             start = self._behind_front()
         else:
             return
@@ -301,11 +355,11 @@ class Outbox:
 
     def _behind_front(self) -> int:
         """The first position that may leave memory: not on its way, and from there on every chunk is whole."""
-        front, start = 0, self._end
+        front, start, stay = 0, self._end, keep(self.options.max_bytes) // 2
         for chunk in self._chunks:
             front += chunk.bytes
             whole = chunk.left == chunk.total
-            if not whole or chunk.first < self._unsent or front <= KEEP // 2:
+            if not whole or chunk.first < self._unsent or front <= stay:
                 start = self._end
             elif start == self._end:
                 start = chunk.first
@@ -369,7 +423,9 @@ class Outbox:
         if entry is None:
             return None
         self.bytes -= entry.message.size + self._place
-        if (chunk := self._chunk_of.pop(position, None)) is not None:
+        if (chunk := self._chunk_of.pop(position, None)) is None:
+            self._loose -= entry.message.size + self._place
+        else:
             chunk.left -= 1
             if not chunk.left:
                 self._gone.append(chunk.first)
