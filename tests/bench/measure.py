@@ -40,6 +40,7 @@ async def costs(pieces: Sequence[Piece], yardstick: Piece, rounds: int) -> list[
             beside, spent = await _spent(yardstick), await _spent(piece)
             if number:
                 measure, best[place] = min(measure, beside), min(best[place], spent)
+        measure = min([measure, *(best[place] for place, piece in enumerate(pieces) if piece is yardstick)])
     return [Cost(piece.name, best[place], best[place] / measure) for place, piece in enumerate(pieces)]
 
 
