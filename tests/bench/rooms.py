@@ -4,11 +4,10 @@ import asyncio
 import json
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
 
 from websockets.client import ClientProtocol
 from websockets.protocol import State
@@ -29,7 +28,8 @@ from bridge.times import rfc3339
 from bridge.watch.logs import BackendLog
 from bridge.watch.metrics import MqttMeter
 from bridge.wire import Wire, publish_packet
-from tests.backends.samples import SAMPLES, Samples
+from tests.backends.sample import Samples
+from tests.backends.samples import SAMPLES
 from tests.bench.measure import Cost, Piece, costs
 from tests.bench.traffic import FLAT_OUT, Kinds, pieces, texts, told
 from tests.support.mosquitto import Mosquitto
@@ -45,21 +45,20 @@ def frames(count: int, kinds: Kinds = "uplinks") -> list[bytes]:
 def online(word: str, samples: Samples, now: Instant) -> Session:
     """A session that has been greeted, as far as its samples tell how."""
     session: Session = PLATFORMS[word].session(samples.options)
-    greeting: Callable[[Call], Any] = getattr(samples, "greeting", lambda call: None)
     waiting = [session.started(None, None, now)]
     for _ in range(_GREETINGS):
         if waiting:
-            waiting += _followed(session, waiting.pop(0), greeting, now)
-    for frame in getattr(samples, "opening", ()):
+            waiting += _followed(session, waiting.pop(0), samples, now)
+    for frame in samples.opening:
         session.received("main", frame.encode(), now)
     return session
 
 
-def _followed(session: Session, step: Step, greeting: Callable[[Call], Any], now: Instant) -> Iterator[Step]:
+def _followed(session: Session, step: Step, samples: Samples, now: Instant) -> Iterator[Step]:
     for do in step.do:
         if isinstance(do, Dial):
             yield session.opened(do.link, now)
-        elif isinstance(do, Call) and (answer := greeting(do)):
+        elif isinstance(do, Call) and (answer := samples.greeting(do)):
             yield session.answered(do.id, answer, now)
 
 
@@ -113,10 +112,12 @@ def reading(name: str, session: Session, told: Sequence[bytes], now: Instant) ->
 
 
 def sampled(word: str, count: int, now: Instant) -> Piece:
-    """The same for a platform of which there are samples."""
+    """The same with a platform's samples, again and again: what it says twice may cost less than what is new."""
     samples = SAMPLES[word]
     told = [frame.encode() for frame in samples.frames if "{key}" not in frame]
-    return reading(f"{word}, its samples", online(word, samples, now), list(islice(cycle(told), count)), now)
+    return reading(
+        f"{word}, its samples over and over", online(word, samples, now), list(islice(cycle(told), count)), now
+    )
 
 
 def writing(writer: Writer, events: Sequence[Event], now: Instant) -> Piece:
