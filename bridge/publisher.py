@@ -19,9 +19,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bridge.broker import QUOTA_EXCEEDED, REFUSED, SESSION_TAKEN_OVER, Connection, Incoming, Lost, connect
+from bridge.broker import QUOTA_EXCEEDED, REFUSED, Connection, Incoming, Lost, connect
 from bridge.clock import instant
-from bridge.errors import Refused, Transient
+from bridge.endings import Endings
+from bridge.errors import Transient
 from bridge.links.backoff import Backoff
 from bridge.model import Message
 from bridge.options import MqttOptions
@@ -32,8 +33,6 @@ from bridge.watch.metrics import MqttMeter
 
 WINDOW = 2_000  # unacknowledged publishes at most; the broker's Receive Maximum may say less
 _QUOTA_PAUSE_S = (0.2, 5.0)
-_TAKEN_OVER_S = 30.0
-_YOUNG_S, _YOUNG_DEATHS = 3.0, 3
 _WHY_S = 0.1
 
 Kind = Literal["event", "state", "response", "once"]
@@ -81,10 +80,7 @@ class Publisher:
         self._paused_until = 0.0
         self._pause = _QUOTA_PAUSE_S[0]
         self._lost: asyncio.Future[None] | None = None
-        self._taken_over = False
-        self._died_young = 0  # connections in a row that ended soon after they began
-        self._young_until = 0.0
-        self._calm_at = 0.0  # when a connection has lasted long enough to forget that it was taken over
+        self._endings = Endings()
         self._idle = asyncio.Event()
         self.announced = asyncio.Event()  # the first connection has sent its states
 
@@ -181,37 +177,17 @@ class Publisher:
 
     def _failed(self, error: Transient, backoff: Backoff, round_done: bool) -> float:
         """Counts and logs the end of a connection or of an attempt; seconds until the next."""
-        reason = self._reason(error)
+        reason, error, delay = self._endings.why(error, self.client_id)
         if reason in ("refused", "failed"):
             self._meter.connects[reason] += 1
         self._meter.reconnects[reason] += 1
-        delay, taken_over = 0.0, reason == "taken_over"
-        if taken_over and not (isinstance(error, Lost) and error.code == SESSION_TAKEN_OVER):
-            error = Lost(f"{error}; again and again soon after connecting: do two bridges share the client id "
-                         f"{self.client_id}, or do access rules end the connection?")  # fmt: skip
-        if taken_over:
-            delay = _TAKEN_OVER_S
-            self._taken_over = True
+        if reason == "taken_over":
             self._changed(str(error))
         elif round_done or isinstance(error, Lost):
             delay = backoff.after_failure()
         self._log.warning("mqtt lost" if isinstance(error, Lost) else "mqtt not connected",
                           extra={"reason": str(error), "retry_s": round(delay, 1)})  # fmt: skip
         return delay
-
-    def _reason(self, error: Transient) -> str:
-        """One of the meter's. Brokers before MQTT 5 (and some after) take a session over without saying so: then
-        connections end again and again soon after they began."""
-        if not isinstance(error, Lost):
-            return "refused" if isinstance(error, Refused) else "failed"
-        if error.code is None and time.monotonic() < self._young_until:
-            self._died_young += 1
-        else:
-            self._died_young = 0
-        if error.code == SESSION_TAKEN_OVER or self._died_young >= _YOUNG_DEATHS:
-            self._died_young = 0
-            return "taken_over"
-        return "timeout" if error.code == -1 else "closed"
 
     async def _connected(self, url: str, backoff: Backoff) -> None:
         async with connect(self.options, url, self.client_id, self._will()) as connection:
@@ -253,8 +229,7 @@ class Publisher:
         self._connection = connection
         self._meter.connected = True
         self._log.info("mqtt connected", extra={"client_id": self.client_id})
-        now = time.monotonic()
-        self._calm_at, self._young_until = now + 2 * _TAKEN_OVER_S, now + _YOUNG_S
+        self._endings.began(time.monotonic())
         self.states.again()
         if self._outbox is not None:
             self._outbox.expire(instant())
@@ -298,8 +273,7 @@ class Publisher:
                 head, since = oldest, now.mono
             elif oldest is not None and since + self.options.keepalive < now.mono:
                 raise Lost(f"no PUBACK within {self.options.keepalive:g} s", -1)
-            if self._taken_over and now.mono > self._calm_at:
-                self._taken_over = False
+            if self._endings.over(now.mono):
                 self._changed(None)
             self._pump()
 

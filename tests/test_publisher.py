@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import bridge.broker
-import bridge.publisher
+import bridge.endings
 from bridge.clock import instant
 from bridge.errors import Refused, Transient
 from bridge.model import Instant, Message
@@ -462,7 +462,7 @@ async def test_connections_that_die_young_again_and_again_are_taken_for_a_take_o
 async def test_once_long_enough_connected_the_take_over_is_history(
     scripted: ScriptedFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridge.publisher, "_TAKEN_OVER_S", 0.1)
+    monkeypatch.setattr(bridge.endings, "TAKEN_OVER_S", 0.1)
     broker = await scripted()
     async with publishing(broker.url) as rig:
         (await broker.wait_connected(CLIENT)).disconnect(SESSION_TAKEN_OVER)

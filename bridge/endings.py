@@ -1,0 +1,54 @@
+"""Why connections to the broker end; above all, whether another bridge takes our sessions over.
+
+MQTT 5 has a reason code for that. Brokers before it, and some after, say nothing: then connections end again and again
+soon after they began.
+"""
+
+import time
+
+from bridge.broker import SESSION_TAKEN_OVER, Lost
+from bridge.errors import Refused, Transient
+
+TAKEN_OVER_S = 30.0  # not before then is the next try
+_YOUNG_S, _YOUNG_DEATHS = 3.0, 3
+
+
+class Endings:
+    """Of one publisher."""
+
+    def __init__(self) -> None:
+        self._taken_over = False
+        self._died_young = 0  # connections in a row that ended soon after they began
+        self._young_until = 0.0
+        self._calm_at = 0.0  # when a connection has lasted long enough to forget that it was taken over
+
+    def began(self, now: float) -> None:
+        """A connection stands. now: time.monotonic()."""
+        self._calm_at, self._young_until = now + 2 * TAKEN_OVER_S, now + _YOUNG_S
+
+    def over(self, now: float) -> bool:
+        """Whether a take-over is history from now on."""
+        if not self._taken_over or now <= self._calm_at:
+            return False
+        self._taken_over = False
+        return True
+
+    def why(self, error: Transient, client_id: str) -> tuple[str, Transient, float]:
+        """One of the meter's reasons, the error in words that say what to do, and seconds to wait at least."""
+        if not isinstance(error, Lost):
+            return ("refused" if isinstance(error, Refused) else "failed"), error, 0.0
+        if error.code is None and time.monotonic() < self._young_until:
+            self._died_young += 1
+        else:
+            self._died_young = 0
+        if error.code == SESSION_TAKEN_OVER:
+            self._taken_over, self._died_young = True, 0
+            return "taken_over", error, TAKEN_OVER_S
+        if self._died_young >= _YOUNG_DEATHS:
+            self._taken_over, self._died_young = True, 0
+            error = Lost(
+                f"{error}; again and again soon after connecting: do two bridges share the client id "
+                f"{client_id}, or do access rules end the connection?"
+            )
+            return "taken_over", error, TAKEN_OVER_S
+        return ("timeout" if error.code == -1 else "closed"), error, 0.0
