@@ -81,8 +81,8 @@ class App:
 
     async def run(self) -> int:
         """Until stop(). Returns the exit code. Raises Fatal where it cannot start."""
+        self._lock()  # first: a second process of the same configuration is to hear of this, not of the port
         await self._listen(self.config.http.listen)
-        self._lock()
         self._open_bridge()
         self._tasks.append(asyncio.create_task(self._report()))
         for name, options in self.config.backends.items():
