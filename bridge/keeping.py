@@ -37,6 +37,7 @@ class Keeping:
         self._outbox, self._notes, self._spool, self._log = outbox, notes, spool, log
         self._open = False
         self._trouble: str | None = None
+        self._lost = 0  # events that the disk lost, of which was told
         self._closing = False
         self._stir = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"outbox-{spool.file.stem}")
@@ -99,6 +100,9 @@ class Keeping:
         """Writes one group. Whether there was one, and there may be more."""
         if self._outbox.broken:
             self._failed(Unusable(OSError("what was written cannot be read again"), corrupt=True))
+        if lost := self._lately_lost():
+            extra = {"events": lost, "file": str(self._spool.file)}
+            self._log.error("events on disk are not as they were written, and lost", extra=extra)
         if not self._open and not self._reopened():
             return False
         notes, outbox = self._notes, self._outbox
@@ -157,7 +161,6 @@ class Keeping:
 
     def _start_anew(self, error: Unusable) -> None:
         """The file is of no use: it is kept for whoever can read it, and a new one is begun."""
-        before = sum(self._outbox.ledger.dropped.values())
         self._outbox.detach()
         self._notes.lost()
         self._open = False
@@ -166,10 +169,15 @@ class Keeping:
         except OSError as why:
             self._failed(Unusable(why))
             return
-        lost = sum(self._outbox.ledger.dropped.values()) - before
+        lost = self._lately_lost()
         self._log.error("the outbox file cannot be read: a new one is begun", extra={
             "file": str(self._spool.file), "reason": str(error), "aside": aside, "lost": lost
         })  # fmt: skip
+
+    def _lately_lost(self) -> int:
+        """Since it was asked last."""
+        told, self._lost = self._lost, self._outbox.ledger.dropped.get("unreadable", 0)
+        return self._lost - told
 
     def _mended(self) -> None:
         if self._trouble is not None:
