@@ -199,7 +199,7 @@ class Outbox:
 
     def room(self) -> bool:
         """Whether what is pulled (history) may be appended: less than half full."""
-        return self.bytes * 2 < self.options.max_bytes
+        return self.bytes * 2 < self._limit
 
     def oldest(self) -> Entry | None:
         """The longest waiting one."""

@@ -9,6 +9,7 @@
 import contextlib
 import fcntl
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -176,14 +177,17 @@ class Spool:
                     "DELETE FROM chunk WHERE first = ?", [(first - self._shift,) for first in group.gone]
                 )
                 chunks = [self._insert(writer, entries) for entries in self._portions(group.entries)]
-                _note(writer, "head", group.head - self._shift)
+                _note(writer, "head", _signed(group.head - self._shift))
                 self._write_change(writer, change)
-            if group.gone and not chunks:
-                self._shrink(self._writer)
-            self._measure(self._writer)
-            return chunks
         except (sqlite3.Error, OSError) as error:
             raise Unusable(error) from None
+        with contextlib.suppress(
+            sqlite3.Error, OSError
+        ):  # it is written, whatever fails now
+            self._measure(self._writer)
+            if group.gone and not chunks:
+                self._shrink(self._writer)
+        return chunks
 
     def _insert(self, writer: sqlite3.Connection, entries: Sequence[Entry], session: str = "") -> Chunk:
         size = sum(entry.message.size + PLACE for entry in entries)
@@ -292,7 +296,6 @@ class Spool:
             connection.execute(f"PRAGMA journal_size_limit = {self._wal_pages * self._page}")
             connection.execute("PRAGMA cache_size = -1024")
             connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute("PRAGMA secure_delete = OFF")  # some builds overwrite what is deleted: all of it, twice
         except (sqlite3.Error, OSError):
             connection.close()
             raise
@@ -317,7 +320,8 @@ class Spool:
     def _found(self, writer: sqlite3.Connection, after: int) -> Found:
         head = _value(writer, "head")
         with _transaction(writer):
-            if isinstance(head, int):
+            if head is not None:
+                head = _read_signed(head)
                 writer.execute("DELETE FROM chunk WHERE last < ?", (head,))
                 self._cut(writer, head)
             rows = [_checked(row) for row in writer.execute(f"SELECT {_ROW} FROM chunk ORDER BY first")]
@@ -387,6 +391,18 @@ def _checked(told: Sequence[Any]) -> _Row:
 
 def _sum(columns: Sequence[object]) -> int:
     return crc32(repr(tuple(columns)).encode())
+
+
+def _signed(number: int) -> str:
+    return f"{number} {_sum((number,))}"
+
+
+def _read_signed(told: object) -> int:
+    """What _signed() wrote. Raises _Damaged for anything else."""
+    number = str(told).partition(" ")[0]
+    if re.fullmatch(r"-?[0-9]{1,18}", number) and told == _signed(int(number)):
+        return int(number)
+    raise _Damaged("its head is not what was written")
 
 
 def _note(writer: sqlite3.Connection, key: str, value: bytes | float | str) -> None:

@@ -500,7 +500,7 @@ class Twin(RuleBasedStateMachine):
     def the_same_waits(self) -> None:
         assert len(self.box) == len(self.waits)
         assert self.box.bytes == self.bytes() <= self.limit
-        assert self.box.room() == (self.box.bytes * 2 < MAX_BYTES)
+        assert self.box.room() == (self.box.bytes * 2 < self.limit)
 
     @invariant()
     def memory_is_bounded(self) -> None:

@@ -174,6 +174,37 @@ def test_a_chunk_is_bounded(tmp_path: Path) -> None:
     assert max(size for _, size in rows) <= 16 * MIB // 64 + 512 * PLACE
 
 
+def test_what_fails_after_the_writing_does_not_make_it_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be written twice, in other chunks."""
+    full = Full(tmp_path, MIB)
+    full.append(b"x")
+
+    def fails(writer: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(full.spool, "_measure", fails)
+    monkeypatch.setattr(full.spool, "_shrink", fails)
+    full.write()
+    assert full.publish() == 1
+    full.write()
+    assert full.box.idle(full.box.unwritten(None))
+
+
+@pytest.mark.parametrize("head", [None, 10**9, "1000000000", "9 9", b"\xff", "- 1", ""])
+def test_a_head_that_is_not_as_it_was_written_does_not_empty_the_file(head: object, sound: bytes, memory: Path) -> None:
+    (memory / "lora.sqlite").write_bytes(sound)
+    with closing(sqlite3.connect(memory / "lora.sqlite", isolation_level=None)) as file:
+        file.execute("UPDATE note SET value = ? WHERE key = 'head'", (head,))
+    if head is None:
+        assert read_all(memory) == (list(NUMBERS), 0)
+        return
+    with pytest.raises(Unusable) as refused:
+        spool(memory).open()
+    assert refused.value.corrupt
+    with closing(sqlite3.connect(memory / "lora.sqlite")) as file:
+        assert file.execute("SELECT total(events) FROM chunk").fetchone()[0] == len(NUMBERS)
+
+
 # What it refuses
 
 
