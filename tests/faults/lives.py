@@ -1,0 +1,92 @@
+"""The lives of the bridge: one process each, what it said of itself in every scrape, and how it ended.
+
+Judged while they are lived: the ledger balances in every scrape, counters never go back, and nothing counts as
+published that the broker has not acknowledged.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from tests.faults.heard import Problems
+
+End = Literal["killed", "terminated"]
+
+
+class Picture(NamedTuple):
+    """One scrape. begun, finished: Unix time · dropped: all reasons but `shutdown`, which is the end's."""
+
+    begun: float
+    finished: float
+    received: int
+    recovered: int
+    published: int
+    dropped: int
+    waiting: int
+    gaps: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        return self.received + self.recovered == self.published + self.dropped + self.waiting
+
+
+@dataclass
+class Life:
+    """One process. shut_down: events it said, at its end, that it loses · volatile: it may lose what is not yet
+    acknowledged when it is killed (memory only, or the disk was not to be had) · acknowledged: events, doubles too.
+    """
+
+    number: int
+    began: float
+    volatile: bool
+    pictures: list[Picture] = field(default_factory=list)
+    end: End | None = None
+    ended: float = 0.0
+    shut_down: int = 0
+    acknowledged: int = 0
+
+    @property
+    def dropped(self) -> int:
+        """Every drop it has told of."""
+        return (self.pictures[-1].dropped if self.pictures else 0) + self.shut_down
+
+    def received_before(self, moment: float) -> int:
+        """What it had certainly read by then, less what it had dropped."""
+        known = [one.received - one.dropped for one in self.pictures if one.finished <= moment]
+        return max(known, default=0)
+
+
+class Lives:
+    """All of them, from 1; 0 is nobody."""
+
+    def __init__(self) -> None:
+        self.problems = Problems()
+        self.all: list[Life] = []
+        self.scrapes = 0
+
+    def begin(self, at: float, volatile: bool) -> Life:
+        life = Life(len(self.all) + 1, at, volatile)
+        self.all.append(life)
+        return life
+
+    @property
+    def now(self) -> int:
+        """The one that runs; 0: none."""
+        return self.all[-1].number if self.all and self.all[-1].end is None else 0
+
+    def of(self, session: str) -> Life | None:
+        """Whose session that is: it is named after the moment of its start, in milliseconds."""
+        started = int(session) / 1000
+        return next((life for life in reversed(self.all) if life.began <= started), None)
+
+    def scraped(self, life: Life, picture: Picture, *, sure: bool = True) -> None:
+        """sure: what is published is acknowledged, as it is at QoS 1."""
+        self.scrapes += 1
+        where = f"life {life.number}, scrape {len(life.pictures) + 1}"
+        if not picture.balanced:
+            self.problems.add("ledger", f"{where} does not balance: {picture}")
+        if sure and picture.published > life.acknowledged:
+            told = f"{picture.published} published, the broker has acknowledged {life.acknowledged}"
+            self.problems.add("claimed", f"{where}: {told}")
+        if life.pictures and any(new < old for new, old in zip(picture[2:6], life.pictures[-1][2:6], strict=True)):
+            self.problems.add("ledger", f"{where}: a counter went back: {life.pictures[-1]} then {picture}")
+        life.pictures.append(picture)

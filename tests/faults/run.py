@@ -1,0 +1,192 @@
+"""The conductor: lets trouble happen, one seed one story, until there was enough of it; then calm, and the verdict."""
+
+import asyncio
+import contextlib
+import os
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.judge import Verdict, judge
+from tests.faults.troubles import TROUBLES, Trouble
+from tests.faults.world import BACKEND, FLUSH_S, World, picture
+from tests.support import NotSeen
+
+_AGAIN_S = 90.0  # until things work again after a trouble; what waits longest is a broker that was taken over, 30 s
+_YOUNG_S, _YOUNG_DEATHS = 3.5, 2  # see _settled()
+_TWO = 0.4  # how often a second trouble meets the first
+_LEAST, _MOST = 300.0, 4000.0  # numbers per second
+_GUESS_S = 3.0  # what a trouble takes, as long as nobody knows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of it. seconds: no new trouble after that · tell: where lines go while it runs."""
+
+    faults: int
+    events: int
+    seed: int
+    durable: bool
+    seconds: float | None = None
+    tell: Callable[[str], None] = lambda line: None
+
+
+@dataclass
+class Report:
+    """What came of a run; folder: where its logs are, where something was wrong."""
+
+    plan: Plan
+    faults: Counter[str] = field(default_factory=Counter)
+    skipped: list[str] = field(default_factory=list)
+    said: int = 0
+    handed: int = 0
+    heard: int = 0
+    doubled: int = 0
+    gaps: int = 0
+    lives: int = 0
+    scrapes: int = 0
+    seconds: float = 0.0
+    witnessed: int = 0
+    verdict: Verdict = field(default_factory=Verdict)
+    folder: Path | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        return self.verdict.problems
+
+
+async def run(plan: Plan) -> Report:
+    """The whole story. Its logs are kept only where something was wrong."""
+    report, began = Report(plan), time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="ws2mqtt-faults-"))
+    rng = random.Random(plan.seed)
+    world: World | None = None
+    try:
+        async with _disk(folder, plan.durable) as outbox, World(folder, rng, outbox) as world:
+            await Conductor(world, plan, report).conduct()
+    except* (NotSeen, OSError, RuntimeError) as wrong:
+        report.verdict.problems[:0] = [f"stuck: {error}" for error in wrong.exceptions]
+    report.seconds = time.monotonic() - began
+    if world is not None:
+        _sum_up(report, world)
+    if report.problems:
+        report.folder = folder
+        (folder / "problems.txt").write_text("\n".join(report.problems) + "\n", "utf-8")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return report
+
+
+@asynccontextmanager
+async def _disk(folder: Path, durable: bool) -> AsyncIterator[Path | None]:
+    yield folder / "outbox" if durable else None
+
+
+def _sum_up(report: Report, world: World) -> None:
+    report.said, report.handed = world.told.last, world.told.handed
+    report.heard, report.doubled, report.gaps = world.heard.count, world.heard.doubled, len(world.heard.gaps)
+    report.lives, report.scrapes, report.witnessed = len(world.lives.all), world.lives.scrapes, world.witness.count
+
+
+class Conductor:
+    """Who says what breaks when."""
+
+    def __init__(self, world: World, plan: Plan, report: Report) -> None:
+        self._world, self._plan, self._report = world, plan, report
+        self._began = time.monotonic()
+        self._young = 0  # broker troubles in a row
+        self._story = (world.folder / "story.txt").open("a", encoding="utf-8", buffering=1)
+
+    async def conduct(self) -> None:
+        world, plan = self._world, self._plan
+        await world.progress(100, _AGAIN_S)
+        while (done := self._report.faults.total()) < plan.faults and not self._late():
+            scene = self._scene(plan.faults - done)
+            self._pace(plan.faults - done)
+            self._note(f"{done + 1}/{plan.faults}: {' + '.join(one.name for one in scene)}")
+            async with asyncio.TaskGroup() as tasks:
+                for place, trouble in enumerate(scene):
+                    tasks.create_task(self._happens(trouble, later=place > 0))
+            self._note("healed")
+            await world.progress(world.rng.randrange(50, 600), _AGAIN_S)
+        while world.told.handed < plan.events and not self._late():
+            world.source.rate = _MOST
+            await world.progress(min(2000, plan.events - world.told.handed), _AGAIN_S)
+        await self._end()
+
+    async def _happens(self, trouble: Trouble, later: bool) -> None:
+        if later:
+            await asyncio.sleep(self._world.rng.random())
+        self._report.faults[trouble.name] += 1
+        self._young += trouble.place == "broker"
+        await trouble.run(self._world)
+
+    def _scene(self, most: int) -> list[Trouble]:
+        """One trouble, or two of different places."""
+        rng = self._world.rng
+        choice = [one for one in TROUBLES if one.place != "broker" or self._settled()]
+        first = rng.choice(choice)
+        if first.alone or most < 2 or rng.random() > _TWO:
+            return [first]
+        return [first, rng.choice([one for one in choice if one.place != first.place and not one.alone])]
+
+    def _settled(self) -> bool:
+        """Whether the next end of the broker's connection is not one of many in a row: the bridge takes a third one
+        that ends young for a take-over, and pauses for 30 s, which costs a story its pace."""
+        if self._world.wire.age(f"{self._world.base}-{BACKEND}") > _YOUNG_S:
+            self._young = 0
+        return self._young < _YOUNG_DEATHS
+
+    def _pace(self, faults: int) -> None:
+        """So that the events last as long as the troubles."""
+        done, spent = self._report.faults.total(), time.monotonic() - self._began
+        left = faults * (spent / done if done else _GUESS_S)
+        rate = (self._plan.events - self._world.told.handed) / left
+        self._world.source.rate = min(_MOST, max(_LEAST, rate)) * self._world.rng.uniform(0.5, 1.5)
+
+    def _late(self) -> bool:
+        limit = self._plan.seconds
+        return limit is not None and time.monotonic() - self._began > limit
+
+    async def _end(self) -> None:
+        """Calm: everything arrives, the books are closed, the bridge goes in good order."""
+        world = self._world
+        self._note("calm")
+        await world.progress(100, _AGAIN_S)
+        await world.silence()
+        last = world.told.last
+        await world.until(lambda: world.heard.highest >= last, f"number {last}, the last one, arrives", _AGAIN_S)
+        now = time.time()
+        seen = await world.calm(_AGAIN_S)
+        world.lives.scraped(world.life, picture(seen, now, time.time()), sure=world.sure)
+        with contextlib.suppress(NotSeen):
+            await world.until(lambda: not world.witness.missing(world.heard), "the witness has heard all", 20.0)
+        await world.terminate()
+        self._judge()
+
+    def _judge(self) -> None:
+        world, report = self._world, self._report
+        world.look_at_log()
+        verdict = report.verdict = judge(world.told, world.heard, world.lives, durable=world.durable, flush=FLUSH_S)
+        missing = world.witness.missing(world.heard)
+        if missing:
+            world.problems.add("witness", f"{len(missing)} acknowledged numbers never came out: {missing[:10]}")
+        wire = [f"wire: {what}" for what in world.wire.broken[:5]]
+        verdict.problems[:0] = [*world.problems, *wire, *world.witness.problems]
+        self._note(f"problems: {len(verdict.problems)}")
+
+    def _note(self, what: str) -> None:
+        line = f"{time.time():.3f} {time.monotonic() - self._began:7.1f} s  number {self._world.told.last:7}  {what}"
+        self._story.write(line + "\n")
+        self._plan.tell(line[15:])
+
+
+def a_seed() -> int:
+    """One that fits on a line."""
+    return int.from_bytes(os.urandom(3), "big")

@@ -1,0 +1,240 @@
+"""Everything that runs: source, wire, broker, witness, the bridge as a process, and who scrapes it; all told apart.
+
+The world knows which life of the bridge runs and how it ended; troubles act on it, the conductor waits for it.
+"""
+
+import asyncio
+import contextlib
+import random
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from tests.faults.heard import Copy, Heard, Problems
+from tests.faults.lives import Life, Lives, Picture
+from tests.faults.source import Source
+from tests.faults.told import Told
+from tests.faults.wire import Wire
+from tests.faults.witness import Witness
+from tests.support import NotSeen
+from tests.support.ear import Ear
+from tests.support.mosquitto import Mosquitto
+from tests.support.process import BridgeProcess, Line, Scrape
+
+BACKEND = "lora"
+PASSWORD = "the right word"
+FLUSH_S = 0.05
+_SCRAPE_S = 0.2
+_POLL_S = 0.01
+_FAST = {"initial": "50ms", "max": "200ms"}
+_SAVING = ("persistence true", "autosave_interval 1")
+
+
+class World:
+    """An async context manager: the bridge runs inside. outbox: the folder of the durable outbox; None: memory only.
+
+    volatile: the disk is not to be had just now: what is killed may lose what it holds.
+    """
+
+    def __init__(self, folder: Path, rng: random.Random, outbox: Path | None = None) -> None:
+        self.folder, self.rng, self.outbox = folder, rng, outbox
+        self.base = f"faults-{secrets.token_hex(4)}"
+        self.told, self.heard, self.lives = Told(), Heard(), Lives()
+        self.problems = Problems()
+        self.volatile = outbox is None
+        self.sure = True  # False: at QoS 0 what is published is not acknowledged
+        self.source = Source(self.told, lambda: self.lives.now, rng)
+        self.word = folder / "password"
+        self.mosquitto = Mosquitto(
+            folder,
+            users={"bridge": PASSWORD, "witness": "w"},
+            max_inflight=500,
+            lines=[*_SAVING, f"persistence_location {folder}/"],
+        )
+        self.wire = Wire(lambda: self.mosquitto.port, f"{self.base}/{BACKEND}/", self._took)
+        self.witness: Witness
+        self.bridge: BridgeProcess
+        self._stack = AsyncExitStack()
+        self._ending = False
+        self._watches: list[asyncio.Task[None]] = []
+
+    @property
+    def durable(self) -> bool:
+        return self.outbox is not None
+
+    async def __aenter__(self) -> Self:
+        enter = self._stack.enter_async_context
+        self.word.write_text(PASSWORD + "\n")
+        await enter(self.mosquitto)
+        await enter(self.source)
+        await enter(self.wire)
+        ear = Ear(
+            self.mosquitto.url(), f"{self.base}/#",
+            username="witness", password="w", client_id=f"{self.base}-witness", durable=True, reconnect=True,
+        )  # fmt: skip
+        self.witness = await enter(Witness(ear))
+        self.bridge = BridgeProcess(self.config(), self.folder)
+        self._stack.push_async_callback(self._note_log)
+        self._stack.push_async_callback(self.bridge.kill)
+        for watch in (self._scrape, self.source.talk):
+            self._watches.append(asyncio.create_task(watch()))
+            self._stack.push_async_callback(_ended, self._watches[-1])
+        await self.mosquitto.save()  # so that it knows the witness, whatever happens
+        await self.start()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._stack.__aexit__(*error)
+
+    def config(
+        self, mqtt: Mapping[str, Any] | None = None, backend: Mapping[str, Any] | None = None, **more: Any
+    ) -> Any:
+        """The bridge's configuration, with changes."""
+        outbox = {"flush": f"{int(FLUSH_S * 1000)}ms", "path": str(self.outbox) if self.outbox else None}
+        return {
+            "mqtt": {
+                "url": self.wire.url, "base_topic": self.base, "client_id": self.base, "reconnect": _FAST,
+                "keepalive": "2s", "username": "bridge", "password_file": str(self.word), **(mqtt or {}),
+            },
+            "outbox": {**outbox, **more.pop("outbox", {})},
+            "shutdown_grace": "2s",
+            "backends": {BACKEND: {
+                "type": "resiot", "url": self.source.url, "reconnect": _FAST, "ping": "1s", **(backend or {}),
+            }},
+            **more,
+        }  # fmt: skip
+
+    # The bridge's lives
+
+    @property
+    def life(self) -> Life:
+        return self.lives.all[-1]
+
+    async def start(self) -> None:
+        self.lives.begin(time.time(), self.volatile)
+        await self.bridge.start()
+
+    async def kill(self) -> None:
+        """kill -9."""
+        life, at = self.life, time.time()
+        life.volatile = life.volatile or self.volatile
+        self._ending = True
+        await self.bridge.kill()
+        life.end, life.ended, self._ending = "killed", at, False
+
+    async def terminate(self) -> None:
+        """SIGTERM, to the end; it says itself what it loses."""
+        life, mark = self.life, len(self.bridge.lines)
+        await self.bridge.wait_http("/livez", timeout=30.0)  # before that it cannot take a signal
+        self._ending = True
+        code = await self.bridge.terminate(30.0)
+        life.end, life.ended, self._ending = "terminated", time.time(), False
+        if code:
+            self.problems.add("exit", f"life {life.number} ended with {code} on SIGTERM")
+        lost = [line for line in self.bridge.lines[mark:] if "events lost" in line.message]
+        life.shut_down = sum(int(line.fields["events"]) for line in lost)
+
+    async def reload(self, config: Any | None = None) -> None:
+        """SIGHUP, with a changed configuration or with the same."""
+        await self.bridge.wait_http("/livez", timeout=30.0)
+        mark = len(self.bridge.lines)
+        self.bridge.configure(config or self.config())
+        self.bridge.hup()
+        line = await self.bridge.wait_log(_is_answer, 30.0, since=mark)
+        if line.message != "reloaded":
+            self.problems.add("reload", f"life {self.life.number}: {line}")
+
+    # What is seen
+
+    def _took(self, copy: Copy, at: float) -> None:
+        if self.lives.all:
+            self.life.acknowledged += 1
+        self.heard.acknowledged(copy, at, self.told.last)
+
+    async def _scrape(self) -> None:
+        """All along; and the bridge never ends by itself."""
+        while True:
+            if number := self.lives.now:
+                await self._look(self.lives.all[number - 1])
+            await asyncio.sleep(_SCRAPE_S)
+
+    async def _look(self, life: Life) -> None:
+        begun = time.time()
+        try:
+            seen = await self.bridge.scrape()
+        except httpx.HTTPError:
+            return
+        if self.lives.now == life.number:  # else another one may have answered
+            self.lives.scraped(life, picture(seen, begun, time.time()), sure=self.sure)
+
+    async def until(self, true: Callable[[], bool], what: str, timeout: float) -> None:
+        """Raises NotSeen, also where the bridge has ended by itself."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not true():
+                    self.check()
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise NotSeen(f"not within {timeout:g} s: {what}") from None
+
+    def check(self) -> None:
+        """Raises what went wrong with those who watch, and NotSeen where the bridge has ended by itself."""
+        for watch in self._watches:
+            if watch.done() and not watch.cancelled():
+                watch.result()
+        if self.lives.now and not self._ending and self.bridge.exit_code is not None:
+            raise NotSeen(f"the bridge ended by itself with {self.bridge.exit_code}")
+
+    async def silence(self) -> None:
+        """The source says no more."""
+        self._watches[-1].cancel()
+        await asyncio.gather(self._watches[-1], return_exceptions=True)
+
+    async def progress(self, count: int, timeout: float) -> None:
+        """Until so many more numbers, all said after now and to a living bridge, have reached the broker."""
+        await self.until(lambda: self.source.listened, "the platform is connected", timeout)
+        goal = self.told.last + count
+        await self.until(lambda: self.heard.highest >= goal, f"number {goal} reaches the broker", timeout)
+
+    async def calm(self, timeout: float) -> Scrape:
+        """Until nothing waits any more; the source is to be silent."""
+        return await self.bridge.wait_scrape(lambda seen: not seen.total("ws2mqtt_outbox_events"), timeout)
+
+    def look_at_log(self) -> None:
+        for line in self.bridge.lines:
+            if "Traceback" in line.text:
+                self.problems.add("traceback", line.text[-3000:])
+
+    async def _note_log(self) -> None:
+        (self.folder / "bridge.log").write_text(self.bridge.log, "utf-8")
+
+
+def picture(seen: Scrape, begun: float, finished: float) -> Picture:
+    def total(name: str) -> int:
+        return int(seen.total(f"ws2mqtt_{name}", backend=BACKEND))
+
+    return Picture(
+        begun,
+        finished,
+        total("events_received_total"),
+        total("events_recovered_total"),
+        total("events_published_total"),
+        total("events_dropped_total"),
+        total("outbox_events"),
+        total("gaps_total"),
+    )
+
+
+def _is_answer(line: Line) -> bool:
+    return line.message in ("reloaded", "configuration refused")
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
