@@ -17,7 +17,7 @@ def told(report: Report) -> str:
         f"faults         {report.faults.total()}{faults}",
         *(f"skipped        {one}" for one in report.skipped),
         f"events         {report.said} said, {report.handed} of them to a living socket",
-        f"heard          {report.heard} ({report.witnessed} by a subscriber), and {report.doubled} doubles, known by id",
+        f"heard          {report.heard} ({report.witnessed} by a subscriber), {report.doubled} doubles known by id",
         f"not heard      {lost}",
         f"kill -9        {len(verdict.at_kill)} times, which cost {verdict.at_kill} events",
         f"gaps           {report.gaps}",
@@ -38,13 +38,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=None, help="no new fault after so long")
     parser.add_argument("--quiet", action="store_true", help="the report alone")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--durable", action="store_true", help="with outbox.path")
-    where.add_argument("--memory", action="store_true", help="without (default)")
+    where.add_argument("--durable", action="store_true", help="with outbox.path (default)")
+    where.add_argument("--memory", action="store_true", help="without")
     args = parser.parse_args()
     seed = a_seed() if args.seed is None else args.seed
     print(f"seed {seed}", flush=True)
     tell = (lambda line: None) if args.quiet else (lambda line: print(line, flush=True))
-    report = asyncio.run(run(Plan(args.faults, args.events, seed, args.durable, args.seconds, tell)))
+    report = asyncio.run(run(Plan(args.faults, args.events, seed, not args.memory, args.seconds, tell)))
     print(told(report))
     return 1 if report.problems else 0
 

@@ -2,7 +2,8 @@
 
 Judged while it flows, against these rules:
 
-1. First occurrences come in order: of (session, sequence), and of the source's numbers.
+1. First occurrences come in order: of (session, sequence), and of the source's numbers; `freely`: within a session
+   only, as where a disk was not to be had when the bridge began, and what it held comes behind.
 2. Said twice it is the same, byte by byte: session, sequence, id and everything else were made once.
 3. Nothing is heard that was never said. An id belongs to one event (looked at in the end: repeated_ids).
 """
@@ -74,6 +75,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.problems = Problems()
+        self.freely = False
         self.flags = bytearray(1)  # by number: 1 where it was heard
         self.first_at = array("d", [0.0])
         self.doubled = 0
@@ -104,7 +106,7 @@ class Heard:
             return False
         self.flags[number], self.first_at[number], self._marks[number] = 1, at, copy.mark
         self._ids[number * 16 : number * 16 + 16] = _id(copy.id)
-        if number < self.highest:
+        if number < self.highest and not self.freely:
             self.problems.add("out of order", f"number {number} was first heard after {self.highest}")
         self.highest = max(self.highest, number)
         self._first(copy)
@@ -149,11 +151,11 @@ class Heard:
             self.problems.add("changed", f"number {number} came again in other words ({where})")
 
     def _first(self, copy: Copy) -> None:
-        key = (copy.session, copy.sequence)
-        if key <= self._key:
-            self.problems.add("out of order", f"{_spell(key)} (number {copy.number}) came after {_spell(self._key)}")
-        self._key = max(self._key, key)
         session = self.sessions.setdefault(copy.session, Session(copy.session))
+        before = (copy.session, session.highest) if self.freely else self._key
+        if (key := (copy.session, copy.sequence)) <= before:
+            self.problems.add("out of order", f"{_spell(key)} (number {copy.number}) came after {_spell(before)}")
+        self._key = max(self._key, key)
         session.highest = max(session.highest, copy.sequence)
         session.count += 1
 

@@ -31,18 +31,23 @@ class Picture(NamedTuple):
 
 @dataclass
 class Life:
-    """One process. shut_down: events it said, at its end, that it loses · volatile: it may lose what is not yet
-    acknowledged when it is killed (memory only, or the disk was not to be had) · acknowledged: events, doubles too.
+    """One process. volatile: when it is killed it may lose whatever is not acknowledged (memory only, or the disk was
+    not to be had) · on_disk: events that waited there before it began; None: it could not know · shut_down: events it
+    said, at its end, that it loses · acknowledged: events, doubles too · revived: of those, events of earlier lives,
+    each once.
     """
 
     number: int
     began: float
     volatile: bool
+    on_disk: int | None = 0
     pictures: list[Picture] = field(default_factory=list)
     end: End | None = None
     ended: float = 0.0
     shut_down: int = 0
     acknowledged: int = 0
+    revived: int = 0
+    revived_to: tuple[str, int] = ("", 0)
 
     @property
     def dropped(self) -> int:
@@ -63,8 +68,8 @@ class Lives:
         self.all: list[Life] = []
         self.scrapes = 0
 
-    def begin(self, at: float, volatile: bool) -> Life:
-        life = Life(len(self.all) + 1, at, volatile)
+    def begin(self, at: float, volatile: bool, on_disk: int | None = 0) -> Life:
+        life = Life(len(self.all) + 1, at, volatile, on_disk)
         self.all.append(life)
         return life
 
@@ -78,6 +83,13 @@ class Lives:
         started = int(session) / 1000
         return next((life for life in reversed(self.all) if life.began <= started), None)
 
+    def acknowledged(self, session: str, sequence: int) -> None:
+        """The broker has an event."""
+        life, key = self.all[-1], (session, sequence)
+        life.acknowledged += 1
+        if key > life.revived_to and self.of(session) is not life:
+            life.revived, life.revived_to = life.revived + 1, key
+
     def scraped(self, life: Life, picture: Picture, *, sure: bool = True) -> None:
         """sure: what is published is acknowledged, as it is at QoS 1."""
         self.scrapes += 1
@@ -87,6 +99,18 @@ class Lives:
         if sure and picture.published > life.acknowledged:
             told = f"{picture.published} published, the broker has acknowledged {life.acknowledged}"
             self.problems.add("claimed", f"{where}: {told}")
+        if life.on_disk is not None:
+            self._condemn_recovered(life, life.on_disk, picture, where)
         if life.pictures and any(new < old for new, old in zip(picture[2:6], life.pictures[-1][2:6], strict=True)):
             self.problems.add("ledger", f"{where}: a counter went back: {life.pictures[-1]} then {picture}")
         life.pictures.append(picture)
+
+    def _condemn_recovered(self, life: Life, on_disk: int, picture: Picture, where: str) -> None:
+        """What it found is what was there, and what it says of earlier lives is what it found."""
+        told = f"{where}: {picture.recovered} recovered"
+        if picture.recovered != on_disk:
+            self.problems.add("recovered", f"{told}, {on_disk} were on disk")
+        if life.revived > picture.recovered:
+            self.problems.add("recovered", f"{told}, {life.revived} of earlier lives published")
+        if not picture.waiting and not picture.dropped and life.revived < picture.recovered:
+            self.problems.add("recovered", f"{told}, nothing waits, and only {life.revived} of them were published")

@@ -8,11 +8,12 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
+from tests.faults.disk import mounted
 from tests.faults.judge import Verdict, judge
 from tests.faults.troubles import TROUBLES, Trouble
 from tests.faults.world import BACKEND, FLUSH_S, World, picture
@@ -68,8 +69,11 @@ async def run(plan: Plan) -> Report:
     rng = random.Random(plan.seed)
     world: World | None = None
     try:
-        async with _disk(folder, plan.durable) as outbox, World(folder, rng, outbox) as world:
-            await Conductor(world, plan, report).conduct()
+        with mounted(folder / "disk") as disk, (folder / "story.txt").open("a", encoding="utf-8", buffering=1) as story:
+            outbox = folder / "disk" / "outbox" if plan.durable else None
+            world = World(folder, rng, outbox, disk if plan.durable else None)
+            async with world:
+                await Conductor(world, plan, report, story).conduct()
     except* (NotSeen, OSError, RuntimeError) as wrong:
         report.verdict.problems[:0] = [f"stuck: {error}" for error in wrong.exceptions]
     report.seconds = time.monotonic() - began
@@ -83,11 +87,6 @@ async def run(plan: Plan) -> Report:
     return report
 
 
-@asynccontextmanager
-async def _disk(folder: Path, durable: bool) -> AsyncIterator[Path | None]:
-    yield folder / "outbox" if durable else None
-
-
 def _sum_up(report: Report, world: World) -> None:
     report.said, report.handed = world.told.last, world.told.handed
     report.heard, report.doubled, report.gaps = world.heard.count, world.heard.doubled, len(world.heard.gaps)
@@ -97,11 +96,13 @@ def _sum_up(report: Report, world: World) -> None:
 class Conductor:
     """Who says what breaks when."""
 
-    def __init__(self, world: World, plan: Plan, report: Report) -> None:
-        self._world, self._plan, self._report = world, plan, report
+    def __init__(self, world: World, plan: Plan, report: Report, story: TextIO) -> None:
+        self._world, self._plan, self._report, self._story = world, plan, report, story
         self._began = time.monotonic()
         self._young = 0  # broker troubles in a row
-        self._story = (world.folder / "story.txt").open("a", encoding="utf-8", buffering=1)
+        self._troubles = [one for one in TROUBLES if world.disk is not None or not one.disk]
+        if plan.durable and world.disk is None:
+            report.skipped.append("disk full, disk read-only: they need the right to mount a file system")
 
     async def conduct(self) -> None:
         world, plan = self._world, self._plan
@@ -130,7 +131,7 @@ class Conductor:
     def _scene(self, most: int) -> list[Trouble]:
         """One trouble, or two of different places."""
         rng = self._world.rng
-        choice = [one for one in TROUBLES if one.place != "broker" or self._settled()]
+        choice = [one for one in self._troubles if one.place != "broker" or self._settled()]
         first = rng.choice(choice)
         if first.alone or most < 2 or rng.random() > _TWO:
             return [first]

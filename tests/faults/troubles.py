@@ -1,6 +1,7 @@
 """What can go wrong, one after the other or two at a time; each one breaks something and heals it again.
 
-A trouble belongs to a place. Two of one place never meet; one that is `alone` meets no other.
+A trouble belongs to a place. Two of one place never meet; one that is `alone` meets no other; one with `disk` needs
+a disk that can be broken.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.faults.disk import Disk
 from tests.faults.world import BACKEND, PASSWORD, World
 
 Place = Literal["broker", "platform", "bridge", "disk"]
@@ -25,6 +27,7 @@ class Trouble:
     place: Place
     run: Callable[[World], Awaitable[None]]
     alone: bool = False
+    disk: bool = False
 
 
 async def _lasts(world: World, least: float, most: float) -> None:
@@ -215,6 +218,42 @@ async def squeezed(world: World) -> None:
     await world.reload()
 
 
+# The disk
+
+
+def _disk(world: World) -> Disk:
+    assert world.disk is not None
+    return world.disk
+
+
+async def disk_full(world: World) -> None:
+    await asyncio.to_thread(_disk(world).fill)
+    world.disk_broken = True
+    await _lasts(world, 0.5, 4.0)
+    _disk(world).free()
+    world.disk_broken = False
+
+
+async def disk_read_only(world: World) -> None:
+    """From one start of the bridge to the next; or until it is mended while the bridge runs."""
+    end = world.rng.choice((world.kill, world.terminate))
+    await end()
+    _disk(world).read_only(True)
+    world.disk_broken = True
+    await world.start()
+    await world.progress(world.rng.randrange(50, 500), _BACK_S)
+    if world.rng.random() < 0.5:
+        await end()
+        _disk(world).read_only(False)
+        world.disk_broken = False
+        await world.start()
+    else:
+        world.heard.freely = True
+        _disk(world).read_only(False)
+        world.disk_broken = False
+        await world.bridge.wait_log(lambda line: "on disk again" in line.message, _BACK_S)
+
+
 TROUBLES = (
     Trouble("broker killed", "broker", killed),
     Trouble("broker restarted", "broker", restarted),
@@ -239,4 +278,6 @@ TROUBLES = (
     Trouble("bridge reconfigured", "bridge", reconfigured),
     Trouble("bridge at QoS 0 for a while", "bridge", at_qos_0, alone=True),
     Trouble("bridge without room", "bridge", squeezed, alone=True),
+    Trouble("disk full", "disk", disk_full, disk=True),
+    Trouble("disk read-only", "disk", disk_read_only, alone=True, disk=True),
 )

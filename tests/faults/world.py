@@ -10,11 +10,13 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
+from tests.faults.disk import Disk, waiting_in
 from tests.faults.heard import Copy, Heard, Problems
 from tests.faults.lives import Life, Lives, Picture
 from tests.faults.source import Source
@@ -32,21 +34,23 @@ FLUSH_S = 0.05
 _SCRAPE_S = 0.2
 _POLL_S = 0.01
 _FAST = {"initial": "50ms", "max": "200ms"}
+_WELL, _WELL_S = "the outbox is on disk again", 1.0
+_OF_THE_DISK = (_WELL, "the outbox cannot be written: events wait in memory only", "outbox.path cannot be used")
 _SAVING = ("persistence true", "autosave_interval 1")
 
 
 class World:
     """An async context manager: the bridge runs inside. outbox: the folder of the durable outbox; None: memory only.
 
-    volatile: the disk is not to be had just now: what is killed may lose what it holds.
+    disk: what the outbox lies on, where that can be broken · disk_broken: it is, just now.
     """
 
-    def __init__(self, folder: Path, rng: random.Random, outbox: Path | None = None) -> None:
-        self.folder, self.rng, self.outbox = folder, rng, outbox
+    def __init__(self, folder: Path, rng: random.Random, outbox: Path | None = None, disk: Disk | None = None) -> None:
+        self.folder, self.rng, self.outbox, self.disk = folder, rng, outbox, disk
+        self.disk_broken = False
         self.base = f"faults-{secrets.token_hex(4)}"
         self.told, self.heard, self.lives = Told(), Heard(), Lives()
         self.problems = Problems()
-        self.volatile = outbox is None
         self.sure = True  # False: at QoS 0 what is published is not acknowledged
         self.source = Source(self.told, lambda: self.lives.now, rng)
         self.word = folder / "password"
@@ -116,16 +120,28 @@ class World:
         return self.lives.all[-1]
 
     async def start(self) -> None:
-        self.lives.begin(time.time(), self.volatile)
+        on_disk: int | None = 0
+        if self.outbox is not None:
+            on_disk = None if self.disk_broken else await asyncio.to_thread(waiting_in, self.outbox, BACKEND)
+        self.heard.freely = False
+        self._mark = len(self.bridge.lines)
+        self.lives.begin(time.time(), not self.durable, on_disk)
         await self.bridge.start()
 
     async def kill(self) -> None:
         """kill -9."""
         life, at = self.life, time.time()
-        life.volatile = life.volatile or self.volatile
+        life.volatile = life.volatile or self._disk_in_trouble()
         self._ending = True
         await self.bridge.kill()
         life.end, life.ended, self._ending = "killed", at, False
+
+    def _disk_in_trouble(self) -> bool:
+        """As this life of the bridge has said; and for a second after it said that all is well again."""
+        told = [line for line in self.bridge.lines[self._mark :] if line.message in _OF_THE_DISK]
+        if not told:
+            return False
+        return told[-1].message != _WELL or time.time() - _moment(told[-1]) < _WELL_S
 
     async def terminate(self) -> None:
         """SIGTERM, to the end; it says itself what it loses."""
@@ -152,8 +168,7 @@ class World:
     # What is seen
 
     def _took(self, copy: Copy, at: float) -> None:
-        if self.lives.all:
-            self.life.acknowledged += 1
+        self.lives.acknowledged(copy.session, copy.sequence)
         self.heard.acknowledged(copy, at, self.told.last)
 
     async def _scrape(self) -> None:
@@ -228,6 +243,11 @@ def picture(seen: Scrape, begun: float, finished: float) -> Picture:
         total("outbox_events"),
         total("gaps_total"),
     )
+
+
+def _moment(line: Line) -> float:
+    """Unix time."""
+    return datetime.fromisoformat(str(line.fields["time"])).timestamp()
 
 
 def _is_answer(line: Line) -> bool:
