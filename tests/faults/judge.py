@@ -10,7 +10,8 @@ Excuses for a number that was never heard, and nothing else is one:
 - dropped: the ledger has it: as many holes in the session's sequence, as many drops counted.
 
 In memory only, a gap need not be told where the life that was blind ended before it could see again, nor for the time
-before its first sight.
+before its first sight; with a disk neither, where that was not to be had when the next life began. A gap may begin
+where a bridge that was frozen woke: it cannot know how long a goodbye lay in its socket.
 """
 
 from collections import Counter
@@ -61,7 +62,7 @@ def judge(told: Told, heard: Heard, lives: Lives, *, durable: bool, flush: float
     for life in lives.all:
         _condemn_unkept(life, heard, lives, flush, problems)
     for one in missing:
-        _condemn_untold(one, told, heard, durable, problems)
+        _condemn_untold(one, told, heard, lives, durable, problems)
     for number, other in heard.repeated_ids():
         problems.add("one id, two events", f"numbers {number} and {other}")
     verdict = Verdict([*heard.problems, *lives.problems, *problems])
@@ -164,7 +165,7 @@ def _condemn_unkept(life: Life, heard: Heard, lives: Lives, flush: float, proble
         problems.add("lost", f"life {life.number} ({how})")
 
 
-def _condemn_untold(one: Missing, told: Told, heard: Heard, durable: bool, problems: Problems) -> None:
+def _condemn_untold(one: Missing, told: Told, heard: Heard, lives: Lives, durable: bool, problems: Problems) -> None:
     """Blindness that no gap event tells of."""
     if one.why in ("dropped", "shut down") or (one.why == "killed" and not durable):
         return
@@ -175,10 +176,13 @@ def _condemn_untold(one: Missing, told: Told, heard: Heard, durable: bool, probl
     if later < 0:
         problems.add("no end", f"nothing was heard after {_numbers(one)}")
         return
-    if not durable and (one.life == 0 or told.life_of(later) != one.life):
+    seer = told.life_of(later)
+    remembers = durable and lives.all[seer - 1].on_disk is not None
+    if not remembers and seer != one.life:
         return
-    blur = BLUR_S if one.why == "blind" else BUFFERS_S
-    since, until = told.at[one.first] + blur, told.at[one.last] - blur
+    blur = BUFFERS_S if one.why == "torn" else BLUR_S
+    begins = lives.all[one.life - 1].awake(told.at[one.first]) if one.life else told.at[one.first]
+    since, until = begins + blur, told.at[one.last] - blur
     if not any(gap.since <= since and gap.until >= until for gap in heard.gaps):
         near = [gap for gap in heard.gaps if abs(gap.since - since) < 30][:3]
         said = f"{_numbers(one)} ({one.why}, life {one.life}, said {told.at[one.first]:.3f} to {told.at[one.last]:.3f})"

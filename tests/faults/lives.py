@@ -31,10 +31,12 @@ class Picture(NamedTuple):
 
 @dataclass
 class Life:
-    """One process. volatile: when it is killed it may lose whatever is not acknowledged (memory only, or the disk was
-    not to be had) · on_disk: events that waited there before it began; None: it could not know · shut_down: events it
-    said, at its end, that it loses · acknowledged: events, doubles too · revived: of those, events of earlier lives,
-    each once.
+    """One process.
+
+    volatile: when it is killed it may lose whatever is not acknowledged (memory only, or the disk was not to be had) ·
+    on_disk: events that waited there before it began; None: it could not know · shut_down: events it said, at its end,
+    that it loses · frozen: from when until when it was stopped (SIGSTOP) · acknowledged: events, doubles too ·
+    revived: of those, events of earlier lives, each once.
     """
 
     number: int
@@ -45,9 +47,14 @@ class Life:
     end: End | None = None
     ended: float = 0.0
     shut_down: int = 0
+    frozen: list[tuple[float, float]] = field(default_factory=list)
     acknowledged: int = 0
     revived: int = 0
     revived_to: tuple[str, int] = ("", 0)
+
+    def awake(self, moment: float) -> float:
+        """That moment, or the first one after it at which it could see anything."""
+        return next((until for since, until in self.frozen if since <= moment <= until), moment)
 
     @property
     def dropped(self) -> int:

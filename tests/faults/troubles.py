@@ -173,8 +173,10 @@ async def terminated(world: World) -> None:
 
 
 async def frozen_bridge(world: World) -> None:
+    since = time.time()
     world.bridge.freeze()
     await _lasts(world, 0.2, 3.0)
+    world.life.frozen.append((since, time.time()))
     world.bridge.thaw()
 
 
@@ -211,11 +213,21 @@ async def squeezed(world: World) -> None:
     """The broker is away, and there is next to no room: the oldest go, counted."""
     await world.reload(world.config(outbox={"max_bytes": "64KiB"}))
     world.wire.shut()
-    said = world.told.last + 1000
-    await world.until(lambda: world.told.last > said, "the platform talks on", _BACK_S)
+    await world.talk(1000, _BACK_S)
     await world.wire.open()
     await world.progress(100, _BACK_S)
     await world.reload()
+
+
+async def restarted_in_an_outage(world: World) -> None:
+    """While the broker is away, so that all depends on what is on disk; once, or again and again."""
+    world.wire.shut()
+    for _ in range(world.rng.choice((1, 1, 2, 3))):
+        await world.talk(world.rng.randrange(50, 3000), _BACK_S)
+        await world.rng.choice((world.kill, world.kill, world.terminate))()
+        await world.start()
+    await _lasts(world, 0.0, 2.0)
+    await world.wire.open()
 
 
 # The disk
@@ -277,6 +289,7 @@ TROUBLES = (
     Trouble("bridge reloaded", "bridge", reloaded),
     Trouble("bridge reconfigured", "bridge", reconfigured),
     Trouble("bridge at QoS 0 for a while", "bridge", at_qos_0, alone=True),
+    Trouble("bridge restarted in an outage", "bridge", restarted_in_an_outage, alone=True),
     Trouble("bridge without room", "bridge", squeezed, alone=True),
     Trouble("disk full", "disk", disk_full, disk=True),
     Trouble("disk read-only", "disk", disk_read_only, alone=True, disk=True),

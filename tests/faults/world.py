@@ -125,8 +125,10 @@ class World:
             on_disk = None if self.disk_broken else await asyncio.to_thread(waiting_in, self.outbox, BACKEND)
         self.heard.freely = False
         self._mark = len(self.bridge.lines)
+        self._ending = True  # of the old one; the new one has not begun
         self.lives.begin(time.time(), not self.durable, on_disk)
         await self.bridge.start()
+        self._ending = False
 
     async def kill(self) -> None:
         """kill -9."""
@@ -209,6 +211,11 @@ class World:
         """The source says no more."""
         self._watches[-1].cancel()
         await asyncio.gather(self._watches[-1], return_exceptions=True)
+
+    async def talk(self, count: int, timeout: float) -> None:
+        """Until so many more numbers were said to a living bridge."""
+        goal = self.told.handed + count
+        await self.until(lambda: self.told.handed >= goal, "the platform talks on", timeout)
 
     async def progress(self, count: int, timeout: float) -> None:
         """Until so many more numbers, all said after now and to a living bridge, have reached the broker."""
