@@ -44,11 +44,13 @@ class Missing(NamedTuple):
 
 @dataclass
 class Verdict:
-    """problems: empty where the promise was kept · lost: numbers by excuse · at_kill: by kill -9, how many it cost."""
+    """problems: empty where the promise was kept · lost: numbers by excuse · at_kill: by kill -9, how many it cost, and
+    how long before it the first of them was said, seconds · worst_s: from saying to PUBACK.
+    """
 
     problems: list[str] = field(default_factory=list)
     lost: Counter[Why] = field(default_factory=Counter)
-    at_kill: list[int] = field(default_factory=list)
+    at_kill: list[tuple[int, float]] = field(default_factory=list)
     worst_s: float = 0.0
 
 
@@ -68,10 +70,11 @@ def judge(told: Told, heard: Heard, lives: Lives, *, durable: bool, flush: float
     verdict = Verdict([*heard.problems, *lives.problems, *problems])
     for one in missing:
         verdict.lost[one.why] += len(one)
-    killed = Counter({one.life: 0 for one in missing})
-    for one in missing:
-        killed[one.life] += len(one) if one.why == "killed" else 0
-    verdict.at_kill = [killed[life.number] for life in lives.all if life.end == "killed"]
+    for life in lives.all:
+        killed = [one for one in missing if one.life == life.number and one.why == "killed"]
+        if life.end == "killed":
+            age = life.ended - told.at[killed[0].first] if killed else 0.0
+            verdict.at_kill.append((sum(map(len, killed)), max(0.0, age)))
     latencies = (
         heard.first_at[n] - told.at[n] for n in range(1, min(len(heard.flags), told.last + 1)) if heard.flags[n]
     )
@@ -169,17 +172,15 @@ def _condemn_untold(one: Missing, told: Told, heard: Heard, lives: Lives, durabl
     """Blindness that no gap event tells of."""
     if one.why in ("dropped", "shut down") or (one.why == "killed" and not durable):
         return
-    before = (part for part in told.stretches if part.connection and part.first <= one.first)
-    if not any(durable or part.life == one.life for part in before):
-        return  # it had never seen anything: no gap at the first start
     later = heard.flags.find(1, one.last + 1)
     if later < 0:
         problems.add("no end", f"nothing was heard after {_numbers(one)}")
         return
     seer = told.life_of(later)
     remembers = durable and lives.all[seer - 1].on_disk is not None
-    if not remembers and seer != one.life:
-        return
+    before = (part for part in told.stretches if part.connection and part.first <= one.first)
+    if not any(remembers or part.life == seer for part in before):
+        return  # who sees again had never seen anything, as far as it can know
     blur = BUFFERS_S if one.why == "torn" else BLUR_S
     begins = lives.all[one.life - 1].awake(told.at[one.first]) if one.life else told.at[one.first]
     since, until = begins + blur, told.at[one.last] - blur

@@ -28,13 +28,14 @@ _GUESS_S = 3.0  # what a trouble takes, as long as nobody knows
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of it. seconds: no new trouble after that · tell: where lines go while it runs."""
+    """How much of it. seconds: no new trouble after that · keep: the logs, in any case · tell: where lines go."""
 
     faults: int
     events: int
     seed: int
     durable: bool
     seconds: float | None = None
+    keep: bool = False
     tell: Callable[[str], None] = lambda line: None
 
 
@@ -79,7 +80,7 @@ async def run(plan: Plan) -> Report:
     report.seconds = time.monotonic() - began
     if world is not None:
         _sum_up(report, world)
-    if report.problems:
+    if report.problems or plan.keep:
         report.folder = folder
         (folder / "problems.txt").write_text("\n".join(report.problems) + "\n", "utf-8")
     else:
