@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -100,6 +101,7 @@ class Conductor:
     def __init__(self, world: World, plan: Plan, report: Report, story: TextIO) -> None:
         self._world, self._plan, self._report, self._story = world, plan, report, story
         self._began = time.monotonic()
+        self._pack: list[Trouble] = []
         self._young = 0  # broker troubles in a row
         self._troubles = [one for one in TROUBLES if world.disk is not None or not one.disk]
         if plan.durable and world.disk is None:
@@ -109,7 +111,7 @@ class Conductor:
         world, plan = self._world, self._plan
         await world.progress(100, _AGAIN_S)
         while (done := self._report.faults.total()) < plan.faults and not self._late():
-            scene = self._scene(plan.faults - done)
+            scene = await self._scene(plan.faults - done)
             self._pace(plan.faults - done)
             self._note(f"{done + 1}/{plan.faults}: {' + '.join(one.name for one in scene)}")
             async with asyncio.TaskGroup() as tasks:
@@ -126,17 +128,24 @@ class Conductor:
         if later:
             await asyncio.sleep(self._world.rng.random())
         self._report.faults[trouble.name] += 1
-        self._young += trouble.place == "broker"
+        self._young += trouble.place == "broker" or trouble.alone
         await trouble.run(self._world)
 
-    def _scene(self, most: int) -> list[Trouble]:
-        """One trouble, or two of different places."""
-        rng = self._world.rng
-        choice = [one for one in self._troubles if one.place != "broker" or self._settled()]
-        first = rng.choice(choice)
-        if first.alone or most < 2 or rng.random() > _TWO:
-            return [first]
-        return [first, rng.choice([one for one in choice if one.place != first.place and not one.alone])]
+    async def _scene(self, most: int) -> list[Trouble]:
+        """One trouble, or two of different places; from a pack of cards, so that each has its turn before one comes
+        again."""
+        if not self._pack:
+            self._pack = self._world.rng.sample(self._troubles, len(self._troubles))
+        first = self._pack.pop()
+        if first.alone or most < 2 or self._world.rng.random() > _TWO:
+            scene = [first]
+        else:
+            others = (one for one in self._pack if one.place != first.place and not one.alone)
+            scene = [first, *islice(others, 1)]
+            self._pack = [one for one in self._pack if one not in scene]
+        if any(one.place == "broker" or one.alone for one in scene):
+            await self._world.until(self._settled, "a connection to the broker that lasts", _AGAIN_S)
+        return scene
 
     def _settled(self) -> bool:
         """Whether the next end of the broker's connection is not one of many in a row: the bridge takes a third one
