@@ -24,7 +24,7 @@ TOKEN = "5157e0b2c94f4d0f8f1f7a6b3c2d1e00"
 HOST = "127.0.0.1"
 _TURN_S = 0.01
 _MURMUR_S = 0.05  # between two numbers while nobody hears them
-_BURST = 400
+_BURST = 1500
 _GOOD = (1000, 1001)
 _LAST_WORDS_S = 10.0
 
@@ -78,7 +78,7 @@ class Source:
         return self._now is not None and not self._now.swallowing
 
     async def talk(self) -> None:
-        """Numbers, until cancelled: evenly, with a burst now and then."""
+        """Numbers, until cancelled, as evenly as they are taken."""
         due = time.monotonic()
         while True:
             connection = self._now
@@ -89,8 +89,8 @@ class Source:
                 due = time.monotonic()
                 continue
             due = max(due, time.monotonic() - 0.2)  # what could not be said in time is not made up for
-            count = _BURST if self._rng.random() < 0.01 else int(self.rate * _TURN_S)
-            connection.send(self._say(max(1, count)))
+            count = max(1, int(self.rate * _TURN_S))
+            connection.send(self._say(count))
             await connection.taken()
             due += count / self.rate
             await asyncio.sleep(max(0.0, due - time.monotonic()))
@@ -112,6 +112,12 @@ class Source:
         return frames
 
     # What can happen to it
+
+    def burst(self) -> None:
+        """Much at once, if somebody listens: so that what comes next comes in the middle of something."""
+        if self._now is not None and self.listened:
+            self._look()
+            self._now.send(self._say(self._rng.randrange(1, _BURST)))
 
     def abort(self) -> None:
         """Resets the connection: what was not read yet is gone."""

@@ -39,6 +39,7 @@ async def _lasts(world: World, least: float, most: float) -> None:
 
 
 async def killed(world: World) -> None:
+    world.source.burst()
     await world.mosquitto.kill()
     world.witness.forgets(time.time())
     await _lasts(world, 0.0, 2.0)
@@ -46,6 +47,7 @@ async def killed(world: World) -> None:
 
 
 async def restarted(world: World) -> None:
+    world.source.burst()
     await world.mosquitto.stop()
     await _lasts(world, 0.0, 2.0)
     await world.mosquitto.start()
@@ -65,6 +67,7 @@ async def slow(world: World) -> None:
 
 
 async def unreachable(world: World) -> None:
+    world.source.burst()
     world.wire.shut()
     await _lasts(world, 0.1, 2.0)
     await world.wire.open()
@@ -81,6 +84,7 @@ async def wrong_password(world: World) -> None:
 
 
 async def cut(world: World) -> None:
+    world.source.burst()
     world.wire.cut(world.rng.choice((None, f"{world.base}-{BACKEND}")))
 
 
@@ -94,6 +98,7 @@ async def swallowed(world: World) -> None:
 
 async def pubacks_lost(world: World) -> None:
     """The broker takes everything, and its word is not heard."""
+    world.source.burst()
     world.wire.mute = True
     await _lasts(world, 0.2, 4.0)
     world.wire.mute = False
@@ -115,15 +120,18 @@ async def quota(world: World) -> None:
 
 
 async def dropped(world: World) -> None:
+    world.source.burst()
     world.source.abort()
 
 
 async def closed(world: World) -> None:
+    world.source.burst()
     world.source.goodbye()
 
 
 async def half_open(world: World) -> None:
     """Until the bridge finds out, and comes again."""
+    world.source.burst()
     world.source.swallow()
     await world.until(lambda: world.source.listened, "the bridge leaves a half-open connection", _BACK_S)
 
@@ -154,6 +162,7 @@ async def token_refused(world: World) -> None:
 
 
 async def killed_bridge(world: World) -> None:
+    world.source.burst()
     await world.kill()
     await _lasts(world, 0.0, 0.5)
     await world.start()
@@ -173,6 +182,7 @@ async def terminated(world: World) -> None:
 
 
 async def frozen_bridge(world: World) -> None:
+    world.source.burst()
     since = time.time()
     world.bridge.freeze()
     await _lasts(world, 0.2, 3.0)
@@ -222,6 +232,7 @@ async def squeezed(world: World) -> None:
 async def restarted_in_an_outage(world: World) -> None:
     """While the broker is away, so that all depends on what is on disk; once, or again and again."""
     world.wire.shut()
+    world.source.rate = max(world.source.rate, 1500.0)
     for _ in range(world.rng.choice((1, 1, 2, 3))):
         await world.talk(world.rng.randrange(50, 3000), _BACK_S)
         await world.rng.choice((world.kill, world.kill, world.terminate))()

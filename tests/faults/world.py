@@ -150,6 +150,7 @@ class World:
         life, mark = self.life, len(self.bridge.lines)
         await self.bridge.wait_http("/livez", timeout=30.0)  # before that it cannot take a signal
         self._ending = True
+        self.source.burst()
         code = await self.bridge.terminate(30.0)
         life.end, life.ended, self._ending = "terminated", time.time(), False
         if code:
@@ -162,6 +163,7 @@ class World:
         await self.bridge.wait_http("/livez", timeout=30.0)
         mark = len(self.bridge.lines)
         self.bridge.configure(config or self.config())
+        self.source.burst()
         self.bridge.hup()
         line = await self.bridge.wait_log(_is_answer, 30.0, since=mark)
         if line.message != "reloaded":
