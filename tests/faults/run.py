@@ -176,9 +176,9 @@ class Conductor:
         now = time.time()
         seen = await world.calm(_AGAIN_S)
         world.lives.scraped(world.life, picture(seen, now, time.time()), sure=world.sure)
+        await world.terminate()
         with contextlib.suppress(NotSeen):
             await world.until(lambda: not world.witness.missing(world.heard), "the witness has heard all", 20.0)
-        await world.terminate()
         self._judge()
 
     def _judge(self) -> None:
