@@ -1,6 +1,6 @@
 """A minute of the fault suite (tests/faults); `python -m tests.faults --help` says how to have more of it.
 
-Another story every time; the seed is in the report, which pytest shows where the promise was not kept.
+Another story every time; its seed is in the report, which pytest shows where the promise was not kept.
 """
 
 import pytest
@@ -10,7 +10,8 @@ from tests.faults.run import Plan, a_seed, run
 
 
 @pytest.mark.timeout(300)
-async def test_the_promise_in_memory() -> None:
-    report = await run(Plan(faults=10, events=10_000, seed=a_seed(), durable=False))
+@pytest.mark.parametrize(("durable", "faults"), [(True, 14), (False, 7)], ids=["on disk", "in memory"])
+async def test_the_promise(durable: bool, faults: int) -> None:
+    report = await run(Plan(faults=faults, events=1000 * faults, seed=a_seed(), durable=durable))
     print(told(report))
     assert not report.problems
