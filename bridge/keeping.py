@@ -25,6 +25,7 @@ from bridge.supervisor import supervise
 SEEN_S = 5.0  # how old the noted sign of life may be
 _RETRY_S = 1.0
 _TICK_S = 0.005  # at least
+_CALM_S = 1.0  # while no event waits: until the next one comes, or so long
 
 
 class Keeping:
@@ -39,6 +40,7 @@ class Keeping:
         self._trouble: str | None = None
         self._lost = 0  # events that the disk lost, of which was told
         self._closing = False
+        self._calm = False  # no event waits, and nothing is to be written
         self._stir = asyncio.Event()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"outbox-{spool.file.stem}")
         self._task: asyncio.Task[None] | None = None
@@ -85,16 +87,26 @@ class Keeping:
 
     async def _pause(self) -> None:
         self._say()
-        flush = self._outbox.options.flush
-        seconds = _RETRY_S if self._trouble else SEEN_S if self._outbox.hold else max(flush / 2, _TICK_S)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stir.wait(), seconds)
+            await asyncio.wait_for(self._stir.wait(), self._patience())
         self._stir.clear()
+        self._calm = False
+        self._say()
+
+    def _patience(self) -> float:
+        """Seconds until the next look, where nothing stirs."""
+        if self._trouble:
+            return _RETRY_S
+        if self._outbox.hold:
+            return SEEN_S
+        return _CALM_S if self._calm else max(self._outbox.options.flush / 2, _TICK_S)
 
     def _say(self) -> None:
-        """Tells the outbox how the disk is."""
-        self._outbox.kept = self._open and self._trouble is None
-        self._outbox.hold = self._outbox.kept and not self._outbox.options.flush
+        """Tells the outbox how the disk is, and whether the next event is waited for."""
+        outbox = self._outbox
+        outbox.kept = self._open and self._trouble is None
+        outbox.hold = outbox.kept and not outbox.options.flush
+        outbox.watched = outbox.hold or self._calm
 
     async def _write(self, *, everything: bool) -> bool:
         """Writes one group. Whether there was one, and there may be more."""
@@ -111,6 +123,7 @@ class Keeping:
         group = outbox.unwritten(None if everything else instant().mono - outbox.options.flush / 2)
         change = notes.unsaved(memory=group.whole, older=0.0 if self._closing else SEEN_S)
         if outbox.idle(group) and not change:
+            self._calm = not len(outbox)
             return False
         try:
             loop = asyncio.get_running_loop()

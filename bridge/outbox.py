@@ -116,7 +116,8 @@ class Outbox:
         self.bytes = 0  # of all that waits
         self.kept = False  # what waits outlives the process
         self.hold = False  # nothing is peeked before it is written
-        self.appended: Callable[[], None] = lambda: None  # called while `hold`
+        self.watched = False  # `appended` is called
+        self.appended: Callable[[], None] = lambda: None
         self.broken = False  # the shelf could not be read: what it alone had is lost, and counted
         self._entries: dict[int, Entry] = {}
         self._head = 0  # the oldest that waits
@@ -165,7 +166,7 @@ class Outbox:
         if self.bytes > self._limit:
             self.expire(now)
             self._fit()
-        if self.hold:
+        if self.watched:
             self.appended()
 
     @property
