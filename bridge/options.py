@@ -151,6 +151,12 @@ class CommandOptions(Struct, frozen=True, forbid_unknown_fields=True):
     rate: Rate = Rate(5.0)
 
 
+class BackfillOptions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a platform keeps history: how far back a gap is filled from it."""
+
+    max: Duration = Duration(86400.0)
+
+
 class BackendOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type"):
     """What every backend takes. Subclasses add their own fields, with `tag="<type>"`.
 
