@@ -26,7 +26,7 @@ from bridge.options import CommandOptions, Duration
 from bridge.payloads import JSON_PROPERTIES
 from bridge.times import rfc3339
 from bridge.topics import matches
-from bridge.watch.metrics import Histogram
+from bridge.watch.metrics import Histogram, count_command
 
 MAX_LINE = 100
 MAX_DEPTH = 8  # the deepest subject of any platform
@@ -336,8 +336,7 @@ class Commands:
 
     def _finished(self, one: _Open, response: Response, now: float) -> None:
         del self._open[one.key]
-        name = one.name if (one.name, response.status) in self._counts else "other"
-        self._counts[name, response.status] += 1
+        count_command(self._counts, one.name, response.status)
         self._seconds.observe(now - one.arrived)
         if one.once is not None:
             one.once.response = response

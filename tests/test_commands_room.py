@@ -21,7 +21,7 @@ from bridge.errors import BadCommand, Fatal
 from bridge.model import Command, CommandError, Instant, Message, Response
 from bridge.options import CommandOptions, Rate, Secret
 from bridge.topics import matches
-from bridge.watch.metrics import Histogram, commands_table
+from bridge.watch.metrics import Histogram, commands_table, count_command
 
 PREFIX = "home/ws/lora"
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
@@ -763,4 +763,22 @@ async def test_an_error_of_the_session_is_passed_on(room: Room) -> None:
         "message": "in its own words",
         "field": "f_port",
         "value": False,
+    }
+
+
+def test_commands_are_counted_under_each_end_that_they_can_have() -> None:
+    table = commands_table(["downlink", "write", "pause"])
+    ends = {name: {status for one, status in table if one == name} for name, _ in table}
+    assert ends == {
+        "downlink": {"sent", "succeeded", "failed", "expired", "rejected", "unknown"},
+        "write": {"succeeded", "failed", "expired", "rejected", "unknown"},
+        "pause": {"succeeded", "expired", "rejected"},
+        "other": {"rejected", "unknown"},
+    }
+    for name, status in (("write", "failed"), ("no-such", "rejected"), ("no-such", "sent"), ("pause", "unknown")):
+        count_command(table, name, status)
+    assert {place: count for place, count in table.items() if count} == {
+        ("write", "failed"): 1,
+        ("other", "rejected"): 1,
+        ("other", "unknown"): 2,
     }
