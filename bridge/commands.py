@@ -306,7 +306,7 @@ class Commands:
         if (why := self._ready()) is not None:
             raise BadCommand(f"the backend is {why}", code=503, kind="not_connected")
         one.given = True
-        self._order(Command(one.key, one.name, one.subject, one.body, one.send_by, one.deadline))
+        self._order(Command(one.key, one.name, one.subject, one.body, one.send_by, one.deadline, one.id))
 
     async def _do(self, one: _Open) -> None:
         """A command that the bridge itself carries out."""
