@@ -3,12 +3,13 @@
 `{key}` in a frame stands for the key of a command that is open; the frames are ours, in the platform's shape.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
 
 from bridge.backends.resiot.options import ResiotOptions
-from bridge.backends.session import Answer
+from bridge.backends.session import Answer, Call
 from bridge.options import BackendOptions, Duration, Secret
 
 
@@ -23,8 +24,9 @@ class SampleCommand(Struct, frozen=True):
 class Samples(Struct, frozen=True):
     """Of one platform.
 
-    frames: what it says, well-formed · answers: to HTTP calls · outlive: commands that may stay open after their
-    deadline, once the platform has answered.
+    frames: what it says, well-formed, on the link "main" · answers: to HTTP calls, of any kind · greeting: how it
+    answers what is asked until the session is online, None: not at all · outlive: commands that may stay open after
+    their deadline, once the platform has answered.
     """
 
     options: BackendOptions
@@ -32,6 +34,7 @@ class Samples(Struct, frozen=True):
     commands: tuple[SampleCommand, ...]
     answers: tuple[Answer, ...] = ()
     outlive: frozenset[str] = frozenset()
+    greeting: Callable[[Call], Answer | None] = lambda call: None
 
 
 # ResIOT docs, Websocket Server: one frame of each kind.

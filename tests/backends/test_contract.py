@@ -165,7 +165,9 @@ def any_answers(answers: tuple[Answer, ...]) -> st.SearchStrategy[Answer]:
         Answer,
         status=st.sampled_from(STATUSES),
         body=st.binary(max_size=20) | JSON.map(lambda value: json.dumps(value).encode()),
-        headers=st.sampled_from(({}, {"retry-after": "5"}, {"Retry-After": "soon"})),
+        headers=st.sampled_from(
+            ((), (("retry-after", "5"),), (("retry-after", "soon"), ("content-type", "text/html")))
+        ),
         error=st.text(max_size=3),
     )
     return made | st.sampled_from(answers) if answers else made
@@ -196,11 +198,12 @@ class Talk:
         self.session: Session = self.platform.session(self.samples.options)
         self.now = Instant(1000.0, EPOCH)
         self.links: dict[str, bool] = {}  # dialled ones, and whether they are open
-        self.calls: set[str] = set()
+        self.calls: dict[str, Call] = {}
         self.open: dict[str, Command] = {}
         self.answered: set[str] = set()
         self.wake: float | None = None
         self.number = 0
+        self.steps: list[Step] = []
         self.strict = True  # what happens is what a crossing lets happen
         self.checks: dict[type, Callable[[Any], None]] = {
             Event: self.event,
@@ -217,6 +220,25 @@ class Talk:
 
     def later(self, seconds: float) -> None:
         self.now = Instant(self.now.mono + seconds, self.now.unix + seconds)
+
+    def begin(self, memory: bytes | None = None, seen: Instant | None = None, *, reached: bool = True) -> None:
+        """Starts the session; reached: the platform greets it, as far as it can."""
+        self.carry(self.session.started(memory, seen, self.now))
+        for _ in range(100 if reached else 0):
+            closed = [name for name, is_open in self.links.items() if not is_open]
+            greeted = {id_: answer for id_, call in self.calls.items() if (answer := self.samples.greeting(call))}
+            if not closed and not greeted:
+                return
+            for link in closed:
+                if link in self.links:
+                    self.links[link] = True
+                    self.carry(self.session.opened(link, self.now))
+            for id_, answer in greeted.items():
+                self.answer(id_, answer)
+
+    def answer(self, id_: str, answer: Answer) -> None:
+        if self.calls.pop(id_, None) is not None:
+            self.carry(self.session.answered(id_, answer, self.now))
 
     def order(self, sample: int, timeout: float, expiry: float) -> None:
         asked = self.samples.commands[sample % len(self.samples.commands)]
@@ -240,6 +262,7 @@ class Talk:
         self.carry(self.session.received(link, frame.replace(b"{key}", key.encode()), self.now))
 
     def carry(self, step: Step) -> None:
+        self.steps.append(step)
         for heard in step.heard:
             self.checks[type(heard)](heard)
         for do in step.do:
@@ -303,7 +326,7 @@ class Talk:
     def call(self, call: Call) -> None:
         assert call.id not in self.calls, "two calls of one id"
         assert call.deadline > 0
-        self.calls.add(call.id)
+        self.calls[call.id] = call
 
     def hang(self, hang: Hang) -> None:
         self.links.pop(hang.link, None)
@@ -348,12 +371,8 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(memory=MEMORY, seen=SEEN, reached=st.sampled_from((True, True, False)))
     def started(self, memory: bytes | None, seen: Instant | None, reached: bool) -> None:
-        talk = self.talk
-        talk.carry(talk.session.started(memory, seen, talk.now))
-        assert talk.links or talk.calls, "a session that begins with nothing"
-        for link in list(talk.links) if reached else ():
-            talk.links[link] = True
-            talk.carry(talk.session.opened(link, talk.now))
+        self.talk.begin(memory, seen, reached=reached)
+        assert self.talk.links or self.talk.calls, "a session that begins with nothing"
 
     @precondition(lambda self: not all(self.talk.links.values()))
     @rule(data=st.data())
@@ -404,9 +423,10 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def answered(self, data: st.DataObject) -> None:
         talk = self.talk
-        call = data.draw(st.sampled_from(sorted(talk.calls)))
-        talk.calls.discard(call)
-        talk.carry(talk.session.answered(call, data.draw(any_answers(talk.samples.answers)), talk.now))
+        id_ = data.draw(st.sampled_from(sorted(talk.calls)))
+        usual = talk.samples.greeting(talk.calls[id_])
+        told = any_answers(talk.samples.answers)
+        talk.answer(id_, data.draw(told if usual is None else st.just(usual) | told))
 
     @precondition(lambda self: self.talk.samples.commands)
     @rule(
@@ -460,10 +480,9 @@ def test_every_command_and_every_event_type_is_in_the_samples(word: str) -> None
 
 
 def event_types(word: str, samples: Samples) -> set[str]:
-    session = PLATFORMS[word].session(samples.options)
-    now = Instant(1000.0, EPOCH)
-    session.started(None, None, now)
-    steps = [session.received("main", frame.encode(), now) for frame in samples.frames]
+    talk = Talk(word)
+    talk.begin()
+    steps = [talk.session.received("main", frame.encode(), talk.now) for frame in samples.frames]
     return {heard.type for step in steps for heard in step.heard if isinstance(heard, Event)}
 
 
@@ -485,10 +504,7 @@ def test_a_command_is_answered_once_whatever_the_platform_says_to_it(word: str, 
     said = [(), *product(about), *product(about, repeat=2)]
     for sample, frames in product(range(len(SAMPLES[word].commands)), said):
         talk = Talk(word)
-        talk.carry(talk.session.started(None, None, talk.now))
-        for link in list(talk.links):
-            talk.links[link] = True
-            talk.carry(talk.session.opened(link, talk.now))
+        talk.begin()
         talk.order(sample, 10.0, 60.0)
         for frame in frames:
             talk.receive("main", frame.replace("{key}", "k1").encode())
@@ -509,10 +525,7 @@ def test_any_frame_at_all_is_heard_without_an_error(word: str) -> None:
     @settings(SETTINGS, max_examples=300)
     def hear(frames: list[bytes]) -> None:
         talk = Talk(word)
-        talk.carry(talk.session.started(None, None, talk.now))
-        for link in list(talk.links):
-            talk.links[link] = True
-            talk.carry(talk.session.opened(link, talk.now))
+        talk.begin()
         for frame in frames:
             for link in [name for name, is_open in talk.links.items() if is_open]:
                 talk.receive(link, frame)
@@ -526,8 +539,7 @@ def test_a_frame_of_any_depth_is_heard_without_an_error(word: str, depth: int, o
     inside = opened * depth + "1" + closed * depth
     talk = Talk(word)
     talk.strict = False
-    talk.carry(talk.session.started(None, None, talk.now))
-    talk.carry(talk.session.opened("main", talk.now))
+    talk.begin()
     text = json.dumps(inside)
     for frame in talk.samples.frames:
         for told in (inside, f"[{inside}]", *(f'{frame[:-1]},"{key}":{inside}}}' for key in ("x", "Extra")), text):
@@ -580,8 +592,9 @@ def test_a_session_says_the_same_to_the_same(word: str) -> None:
 
     def steps() -> list[Step]:
         talk = Talk(word)
-        told = [talk.session.started(None, None, talk.now), talk.session.opened("main", talk.now)]
-        told += [talk.session.received("main", frame.encode(), talk.now) for frame in samples.frames]
-        return told
+        talk.begin()
+        for frame in samples.frames:
+            talk.carry(talk.session.received("main", frame.encode(), talk.now))
+        return talk.steps
 
     assert steps() == steps()
