@@ -2,5 +2,6 @@
 
 from bridge.backends.resiot import PLATFORM as RESIOT
 from bridge.backends.session import Platform
+from bridge.backends.smartserver import PLATFORM as SMARTSERVER
 
-PLATFORMS: dict[str, Platform] = {platform.word: platform for platform in (RESIOT,)}
+PLATFORMS: dict[str, Platform] = {platform.word: platform for platform in (RESIOT, SMARTSERVER)}
