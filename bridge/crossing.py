@@ -342,7 +342,8 @@ class Crossing:
         line.link, line.opened = link, instant().mono
         self._meter.websocket_connects["ok"] += 1
         self._count_links()
-        self._log.info("connected", extra={"link": line.dial.link, "attempt": backoff.attempt})
+        if not line.dial.pull:  # of history there may be hundreds
+            self._log.info("connected", extra={"link": line.dial.link, "attempt": backoff.attempt})
         self._carry(self._session.opened(line.dial.link, instant()))
 
     async def _read(self, line: _Line, link: Link, backoff: Backoff) -> None:
