@@ -7,6 +7,7 @@ import argparse
 from typing import Protocol, Self
 
 from bridge.simulators.resiot import ResiotSimulator
+from bridge.simulators.smartserver import SmartserverSimulator
 
 
 class Simulator(Protocol):
@@ -34,5 +35,5 @@ class Simulator(Protocol):
     async def serve_forever(self) -> None: ...
 
 
-SIMULATORS: dict[str, type[Simulator]] = {"resiot": ResiotSimulator}
+SIMULATORS: dict[str, type[Simulator]] = {"resiot": ResiotSimulator, "smartserver": SmartserverSimulator}
 """Platform word, as in `type:` of a backend → its simulator class."""

@@ -66,7 +66,7 @@ class Catalogue:
         self.begun = True
         if self._loading is not None:
             self._loading.cancel()
-        self._loading = Pages(self._talk, "/iap/devs?sortBy=name", self._listed, stuck=self._stuck)
+        self._loading = Pages(self._talk, "/iap/devs?sortBy=name", self._listed, self._stuck, paged=True)
 
     def _listed(self, rows: list[Any] | None, why: str, now: Instant) -> None:
         self._loading = None

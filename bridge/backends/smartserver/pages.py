@@ -24,11 +24,13 @@ Done = Callable[[list[Any] | None, str, Instant], None]
 class Pages:
     """Reads one list; done is called once: with all rows, or with None and why.
 
-    stuck: told what may pass, which is then tried for ever; else three times.
+    stuck: told what may pass, which is then tried for ever; else three times · paged: ask for pages.
     """
 
-    def __init__(self, talk: Talk, path: str, done: Done, stuck: Callable[[str], None] | None = None) -> None:
-        self._talk, self._path, self._done, self._stuck = talk, path, done, stuck
+    def __init__(
+        self, talk: Talk, path: str, done: Done, stuck: Callable[[str], None] | None = None, *, paged: bool = False
+    ) -> None:
+        self._talk, self._path, self._done, self._stuck, self._paged = talk, path, done, stuck, paged
         self._rows: list[Any] = []
         self._page, self._tries, self._anew = 1, 0, 0
         self._snapshot: str | None = None
@@ -39,7 +41,9 @@ class Pages:
         self._talk.drop(self._id)
 
     def _ask(self, failed: Answer | None) -> None:
-        asked = f"{self._path}{'&' if '?' in self._path else '?'}pg={self._page}&sz={_SIZE}"
+        asked = self._path
+        if self._paged or self._page > 1:
+            asked += f"{'&' if '?' in self._path else '?'}pg={self._page}&sz={_SIZE}"
         if self._snapshot is not None:
             asked += f"&xs={self._snapshot}"
         if failed is None:
@@ -73,7 +77,7 @@ class Pages:
         again = bool(rows) and rows == self._rows[: len(rows)]
         if not again:
             self._rows += rows
-        self._further(not again and len(rows) == _SIZE, now)
+        self._further(self._paged and not again and len(rows) == _SIZE, now)
 
     def _further(self, more: bool, now: Instant) -> None:
         if more and self._page < _MOST:
