@@ -79,7 +79,7 @@ class Alarms:
         if told.active:
             self._put(told)
         else:
-            self._over(told.key, told)
+            self._over(told.data.id, told)
         self._tell(now)
         self.read_soon(now)
 
@@ -87,7 +87,7 @@ class Alarms:
         """A frame told that these are no more, or that something has changed."""
         for id_ in ids:
             self._spoken.add(key(id_))
-            self._over(key(id_), None)
+            self._over(id_, None)
         if ids:
             self._tell(now)
         self.read_soon(now)
@@ -118,9 +118,9 @@ class Alarms:
         elif before.data != told.data:
             self._say("updated", told)
 
-    def _over(self, id_: str, told: Alarm | None) -> None:
-        known = self._active.pop(id_, None)
-        self._say("cleared", told or known or Alarm(id_, False, AlarmData(id_, None, None)))
+    def _over(self, id_: Id, told: Alarm | None) -> None:
+        known = self._active.pop(key(id_), None)
+        self._say("cleared", told or known or Alarm(key(id_), False, AlarmData(id_, None, None)))
 
     def _say(self, change: Literal["raised", "updated", "cleared"], one: Alarm) -> None:
         """Its time stamp says when it was raised; when it was cleared is not told."""

@@ -198,6 +198,7 @@ class Entrance:
         if self._coming is None or not self._coming.open:
             return False
         old, self._current, self._coming = self._current, self._coming, None
+        self._renewing(None, now)
         cookie, self._farewell = self._farewell, None
         if old is not None:
             self._leave()

@@ -5,8 +5,11 @@
 2. Such a read makes the platform ask the device: what it answers is what was known before, the new value comes as an
    update (wiki, "Using WebSockets with Custom Web Pages"). No update at all within 10 s: somebody else has the list.
 3. A device that is down brings no update, and proves nothing.
+4. Without polling the question is asked by itself: after ten minutes without an update, and when updates come of
+   datapoints that are not ours, one datapoint is read.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -24,6 +27,8 @@ _BUSY_PERCENT = 94
 _PROOF_S = 10.0
 _TRIES = 3
 _AGAIN_S = (60.0, 120.0, 300.0)  # between two suspicions
+_SILENT_S = 600.0
+_DOUBT_S = 60.0  # between two questions because of what is not ours
 
 
 class Reads:
@@ -46,6 +51,8 @@ class Reads:
         self._asked: tuple[str, ...] = ()
         self._suspicions = self._tries = 0
         self._not_before = 0.0
+        self._silent: float | None = None  # when it has been silent for too long
+        self._heard_at = self._doubted = float("-inf")
         self.busy = False
         self.may_prove: Callable[[str], bool] = lambda qualifier: True
 
@@ -55,6 +62,7 @@ class Reads:
         self._all = qualifiers
         self._line = deque(qualifiers)
         self._round = now.mono + self._poll if self._poll else None
+        self._silent = now.mono + _SILENT_S
         self.woken(now)
 
     def also(self, qualifiers: Iterable[str], everything: tuple[str, ...], now: Instant) -> None:
@@ -67,7 +75,7 @@ class Reads:
     def rest(self) -> None:
         """The connection is gone."""
         self._talk.drop(self._id)
-        self._id = self._proof = self._round = None
+        self._id = self._proof = self._round = self._silent = None
         self._suspicions = 0
         self._line.clear()
 
@@ -78,7 +86,7 @@ class Reads:
             self.busy = any(isinstance(one, int | float) and one > _BUSY_PERCENT for one in told)
 
     def due(self) -> float | None:
-        moments = [self._proof, self._round]
+        moments = [self._proof, self._round, self._silent]
         if self._line and self._id is None:
             moments.append(self._next)
         elif self._suspicions and self._id is None and self._proof is None:
@@ -88,6 +96,10 @@ class Reads:
     def woken(self, now: Instant) -> None:
         if self._proof is not None and self._proof <= now.mono:
             self._suspect(now)
+        if self._silent is not None and self._silent <= now.mono:
+            self._silent = max(self._heard_at, now.mono - _SILENT_S / 2) + _SILENT_S
+            if self._heard_at + _SILENT_S <= now.mono:
+                self._ask_one()
         if self._round is not None and self._round <= now.mono:
             self._round = now.mono + (self._poll or 0.0)
             if not self._line:  # else the last round is not over
@@ -99,10 +111,23 @@ class Reads:
             self._tries = 0
             self._read(group, now, None)
 
-    def heard(self) -> None:
+    def heard(self, now: Instant) -> None:
         """An update of a subscribed datapoint came: the list is ours."""
         self._proof = None
         self._suspicions = 0
+        self._heard_at = now.mono
+
+    def doubt(self, now: Instant) -> None:
+        """An update of a datapoint came that is not subscribed: is the list still ours?"""
+        if self._doubted + _DOUBT_S <= now.mono and self._heard_at + _PROOF_S <= now.mono:
+            self._doubted = now.mono
+            self._ask_one()
+            self.woken(now)
+
+    def _ask_one(self) -> None:
+        """One datapoint whose device should answer."""
+        if not self._line and self._proof is None:
+            self._line.extend(itertools.islice(filter(self.may_prove, self._all), 1))
 
     def excused(self, qualifiers_of: Callable[[str], bool]) -> None:
         """A device does not answer: no update of its datapoints is to be expected."""

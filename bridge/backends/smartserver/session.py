@@ -89,8 +89,7 @@ class SmartserverSession:
 
     def received(self, link: str, frame: bytes, now: Instant) -> Step:
         if (updates := read_usual(frame)) is not None:
-            if self._points.usual(updates, now):
-                self._heard()
+            self._whose(self._points.usual(updates, now), now)
             return self._step()
         log = link in self._log.runs
         if log and frame.strip() == END:
@@ -267,9 +266,12 @@ class SmartserverSession:
 
     # Whose list it is
 
-    def _heard(self) -> None:
-        """An update of a subscribed datapoint."""
-        self._reads.heard()
+    def _whose(self, ours: bool, now: Instant) -> None:
+        """ours: an update of a subscribed datapoint."""
+        if not ours:
+            self._reads.doubt(now)
+            return
+        self._reads.heard(now)
         if self._taken:
             self._taken = False
             self._stand()
@@ -291,8 +293,7 @@ class SmartserverSession:
     def _told(self, told: frames.Told, now: Instant) -> None:
         match told:
             case frames.Update():
-                if self._points.told(told, now):
-                    self._heard()
+                self._whose(self._points.told(told, now), now)
             case Device():
                 self._device(told, now)
             case Alarm():
