@@ -30,7 +30,7 @@ DEVICE: dict[str, Any] = {
     "scId": "17qz7ab", "uid": "04A1B2C3D4F0", "protocol": "lon", "deviceTypeName": "LobbySensorType", "DID": "4",
 }  # fmt: skip
 METER: dict[str, Any] = {**DEVICE, "name": "Meter", "id": 13, "protocol": "modbus", "DID": "2.1"}
-POINTS = [
+POINTS: list[dict[str, Any]] = [
     {"dpQualifier": LUX, "value": 1, "lon": {"cfg": {"unit": "lux"}}},
     {"dpQualifier": LAMP, "value": {"value": 0, "state": 0}},
 ]
@@ -215,7 +215,7 @@ class Hq:
     def of(self, kind: type[Any]) -> list[Any]:
         return [one for one in self.heard if isinstance(one, kind)]
 
-    def events(self, *types: str) -> list[Event]:
+    def events(self, *types: str) -> list[Any]:
         return [one for one in self.of(Event) if one.type in types]
 
     def states(self, subject: str) -> list[Any]:
@@ -225,7 +225,7 @@ class Hq:
         return [one.data.value for one in self.events("value") if one.data.datapoint == qualifier]
 
     @property
-    def condition(self) -> tuple[str, str | None]:
+    def condition(self) -> Any:
         last: Condition = self.of(Condition)[-1]
         return last.state, last.error
 

@@ -26,6 +26,7 @@ LAMP_PATH = "/iap/devs/12/if/Lamp/0/*+xifName==nviValue"
 STRANGER = "17qz7ab/dev/modbus/2.9/if/Digital Input/0/nviLamp[1]"
 STRANGER_PATH = "/iap/devs/17qz7ab.2.9/if/Digital%20Input/0/*+xifName==nviLamp%5B1%5D"
 ON = {"value": 100, "state": 1}
+WHEN: dict[str, Any] = {"from": "2025-03-02T07:00Z", "to": "2025-03-02T08:00Z"}
 
 REQUESTS: dict[str, tuple[str, str, dict[str, Any], str, str, bytes | None]] = {
     "write": ("write", LAMP_SUBJECT, {"value": ON}, "PUT", f"{LAMP_PATH}/value", b'{"value":100,"state":1}'),
@@ -231,7 +232,7 @@ def test_a_command_that_waits_for_a_login_was_not_carried_out() -> None:
 def test_the_end_answers_everything() -> None:
     hq = online()
     keys = [hq.order("write", LAMP_SUBJECT, value=1), hq.order("test", DEVICE_SUBJECT)]
-    keys.append(hq.order("datalog", datapoints=[LUX], **{"from": "2025-03-02T07:00Z", "to": "2025-03-02T08:00Z"}))
+    keys.append(hq.order("datalog", datapoints=[LUX], **WHEN))
     hq.stop()
     assert all(hq.response(key) for key in keys)
 

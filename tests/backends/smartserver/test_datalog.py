@@ -20,7 +20,7 @@ from tests.backends.smartserver.hq import (
 )
 
 END = b'"end"'
-HOUR = {"from": "2025-03-02T07:00:00Z", "to": "2025-03-02T09:00:00.5+01:00"}
+HOUR: dict[str, Any] = {"from": "2025-03-02T07:00:00Z", "to": "2025-03-02T09:00:00.5+01:00"}
 FAR = "17qz7ab/lon/9/A/0/b"
 LOG = "log-backfill"
 
