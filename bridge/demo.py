@@ -12,12 +12,15 @@ import msgspec
 
 from bridge.app import App
 from bridge.backends.resiot.options import ResiotOptions
+from bridge.backends.smartserver.options import SmartserverOptions
 from bridge.broker import PORTS
 from bridge.config import Config
 from bridge.demo_broker import DemoBroker
 from bridge.options import BackendOptions, HttpOptions, LogOptions, MqttOptions, Secret
 from bridge.simulators.resiot import ResiotSimulator
 from bridge.simulators.resiot_options import ResiotSimOptions
+from bridge.simulators.smartserver import SmartserverSimulator
+from bridge.simulators.smartserver_options import SmartserverSimOptions
 from bridge.viewer import watch
 from bridge.watch import logs
 
@@ -36,6 +39,16 @@ SHOWS = (
         "lora",
         lambda: ResiotSimulator(ResiotSimOptions(rate=2.0, alive=15.0)),
         lambda simulator: ResiotOptions(url=Secret(simulator.url)),
+    ),
+    Show(
+        "hq",
+        lambda: SmartserverSimulator(SmartserverSimOptions(rooms=4, rate=1.0, lively=True)),
+        lambda simulator: SmartserverOptions(
+            url=simulator.url,
+            username=simulator.options.username,
+            password=Secret(simulator.options.password),
+            datapoints=("*/*/*/*/*/*",),
+        ),
     ),
 )
 

@@ -15,13 +15,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from bridge.simulators import smartserver_life as life
 from bridge.simulators.resiot_client import Bell
 from bridge.simulators.smartserver_door import GRACE, Door, Reply, Request, Socket
 from bridge.simulators.smartserver_json import device, update
 from bridge.simulators.smartserver_log import entries
 from bridge.simulators.smartserver_options import Faults, SmartserverSimOptions, add_arguments, from_arguments
 from bridge.simulators.smartserver_rest import NO_CONTENT, Rest
-from bridge.simulators.smartserver_world import SID, Device, Point, World, local
+from bridge.simulators.smartserver_world import Device, Point, World
 
 __all__ = ["Faults", "SmartserverSimOptions", "SmartserverSimulator"]
 
@@ -78,9 +79,11 @@ class SmartserverSimulator:
         self._door = Door(self._answer, self._admit, self._talk, self._tls())
         await self._door.open(self.options.host, self.options.port)
         if self.options.rate:
-            self._spawn(self._values(self.options.rate))
+            self._spawn(life.values(self, self.options.rate))
         if self.options.heartbeat:
-            self._spawn(self._heartbeats(self.options.heartbeat))
+            self._spawn(life.heartbeats(self, self.options.heartbeat))
+        if self.options.lively:
+            self._spawn(life.people(self, self.options.seed))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -292,13 +295,17 @@ class SmartserverSimulator:
         more = {"seq": self._told} if self.faults.extra_fields else {}
         self.say(json.dumps({"action": action, "payload": payload, **more}))
 
+    @property
+    def newer(self) -> bool:
+        """Whether the release has time stamps, and tells its time."""
+        return tuple(map(int, self.options.release.split(".")[:2])) >= (4, 10)
+
     def update(self, points: Sequence[Point]) -> None:
         """The present values, to whom they belong."""
-        stamped = tuple(map(int, self.options.release.split(".")[:2])) >= (4, 10)
         for socket, cookie in self._sockets.items():
             session = self._sessions.get(cookie)
             wanted = session.wanted if self.faults.list_per_session and session else self._wanted
-            mine = [update(one, self.faults, stamped=stamped) for one in points if one.qualifier in wanted]
+            mine = [update(one, self.faults, stamped=self.newer) for one in points if one.qualifier in wanted]
             if mine:
                 socket.send(self._written(mine))
 
@@ -374,21 +381,3 @@ class SmartserverSimulator:
         for id_ in ids:
             if self.world.alarms.pop(id_, None) is not None:
                 self.tell("DEL:ALARM", id_ if self.faults.bare_alarms else {"id": id_})
-
-    async def _values(self, rate: float) -> None:
-        clock = asyncio.get_running_loop().time
-        batch, due = self.options.batch, clock()
-        while True:
-            due += batch / rate
-            await asyncio.sleep(max(0.0, due - clock()))
-            told = [self.world.turn(self.now()) for _ in range(batch)]
-            self.update([one for one in told if one is not None])
-
-    async def _heartbeats(self, period: float) -> None:
-        newer = tuple(map(int, self.options.release.split(".")[:2])) >= (4, 10)
-        while True:
-            await asyncio.sleep(period)
-            if newer:
-                self.tell("NTF:TIME", {"value": local(self.now())})
-            self.tell("UPD:SC:CPU", {SID: 20 + self._told % 10})
-            self.tell("UPD:TOTAL_EPS", round(self.options.rate))

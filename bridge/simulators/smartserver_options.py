@@ -59,6 +59,7 @@ class SmartserverSimOptions(Struct, frozen=True, kw_only=True):
     log: Annotated[float, Meta(ge=0, description="hours of data log that are there at the start")] = 1.0
     session: Annotated[float, Meta(gt=0, description="seconds until a session is over")] = 86_400.0
     heartbeat: Annotated[Seconds, Meta(description="seconds between two NTF:TIME and load frames; 0: none")] = 10.0
+    lively: Annotated[bool, Meta(description="lamps are switched, and devices go down and come back")] = False
     seed: Annotated[int, Meta(description="seed of everything that is random")] = 1
     batch: Annotated[int, Meta(ge=1, le=1000, description="values in one frame")] = 1
     tls_cert: Annotated[str, Meta(description="certificate file (PEM): serve https:// and wss://")] = ""
@@ -78,6 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             told = "; ".join(f"{_dashed(one.name)} ({_about(one)})" for one in msgspec.structs.fields(Faults))
             about = f"{about}: {told}"
             parser.add_argument("--fault", action="append", default=[], type=_fault, metavar="NAME[=VALUE]", help=about)
+            continue
+        if field.type.__origin__ is bool:
+            parser.add_argument(flag, action="store_true", help=about)
             continue
         default = "" if field.default in (None, "") else f" (default: {field.default})"
         shown: dict[str, Any] = {"metavar": field.name.rpartition("_")[2].upper()}
