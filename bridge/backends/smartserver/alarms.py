@@ -34,6 +34,7 @@ class Alarms:
         self._reading: Pages | None = None
         self._read_at = -_FAR
         self._known = False
+        self._told: tuple[AlarmData, ...] | None = None
         self._due: float | None = None
 
     def due(self) -> float | None:
@@ -129,6 +130,9 @@ class Alarms:
 
     def _tell(self, now: Instant) -> None:
         active = tuple(one.data for one in self._active.values())
+        if active == self._told:
+            return
+        self._told = active
         self._talk.say(State("alarms", Picture(active, len(active), rfc3339(now.unix))))
 
 
