@@ -173,7 +173,9 @@ class SmartserverSimulator:
         self._sessions[cookie] = _Session(timer)
         self._bell.ring()
         told = {"id": 214, "userName": self.options.username, "locale": "en_US", "customerId": 3}
-        return Reply.json(told, 200, ("Set-Cookie", f"cmsSID={cookie}; Path=/; HttpOnly; Secure"))
+        return Reply.json(
+            told, 200, ("Set-Cookie", f"cmsSID={cookie}; Path=/; HttpOnly{'; Secure' if self.options.tls_cert else ''}")
+        )
 
     def _auth(self, request: Request, session: _Session) -> Reply:
         if request.path[2:] == ("sessionTimeout",):
