@@ -463,7 +463,7 @@ def test_describe() -> None:
 
 
 def test_examples(tmp_path: Path) -> None:
-    environ = {"RESIOT_TOKEN": "t", "RESIOT_URL": "wss://h"}
+    environ = {"RESIOT_TOKEN": "t", "RESIOT_URL": "wss://h", "SMARTSERVER_PASSWORD": "p"}
     for file in sorted((ROOT / "config").glob("*.yaml")):
         assert load(str(file), environ).warnings == ()
     shown = load(str(ROOT / "config" / "resiot.yaml"), environ)
