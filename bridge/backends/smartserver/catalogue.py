@@ -72,7 +72,9 @@ class Catalogue:
         self._loading = None
         first, self.loaded = not self.loaded, True
         self.trouble = f"the device list cannot be read: {why}" if rows is None else None
-        if rows is not None:
+        if rows == [] and self._known:  # while the platform starts, rather than that all are gone
+            self.trouble = "the platform lists no devices just now"
+        elif rows is not None:
             found = {_key(one): one for one in _devices(rows)}
             for gone in [one for one in self._known if one not in found]:
                 self._forget(gone, now, None)

@@ -151,12 +151,13 @@ class Commanding:
             self._talk.fail(flight.command, 502, "refused", said)
             self.orders.finished(flight, now)
 
-        self._subscription.offer(tuple(qualifier for qualifier, _ in found), done)
+        left = max(0.1, flight.command.deadline - now.mono)
+        self._subscription.offer(tuple(qualifier for qualifier, _ in found), left, done)
 
     def _unfilter(self, found: Any, now: Instant) -> None:
         """Given up: the old list is sent, whatever became of the new one."""
         self._catalogue.forget_wish(found)
-        self._subscription.cancel()
+        self._subscription.withdraw()
         self._restore(now)
 
     def _in_force(self, flight: Flight, now: Instant) -> None:

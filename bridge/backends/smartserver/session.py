@@ -49,7 +49,8 @@ class SmartserverSession:
         self._options = options
         self._talk = talk = Talk(options.url)
         self._points = Points(talk)
-        self._subscription = Subscription(talk, self._settled, partial(self._stuck, "the list of datapoints"))
+        stuck = partial(self._stuck, "the list of datapoints")
+        self._subscription = Subscription(talk, lambda: self._points.qualifiers, self._settled, stuck)
         self._catalogue = Catalogue(talk, self._resolve, partial(self._stuck, "the device list"))
         self._alarms = Alarms(talk)
         self._reads = Reads(talk, options.poll, self._points.cached, self._stolen)
@@ -209,10 +210,14 @@ class SmartserverSession:
             self._again = True
             return
         self._resolving = True
-        self._catalogue.resolve(self._commands.globs, self._wanted, now)
+        globs = self._commands.globs
+        self._catalogue.resolve(globs, partial(self._wanted, globs), now)
 
-    def _wanted(self, found: list[tuple[str, str | None]], now: Instant) -> None:
+    def _wanted(self, globs: tuple[str, ...], found: list[tuple[str, str | None]], now: Instant) -> None:
         self._resolving = False
+        if globs is not self._commands.globs:  # another filter is in force meanwhile
+            self._resolve(now)
+            return
         before = self._points.qualifiers
         self._points.want(found)
         first, self._resolved = not self._resolved, True
@@ -222,7 +227,8 @@ class SmartserverSession:
                 self._reads.also(set(self._points.qualifiers) - set(before), self._points.qualifiers, now)
         elif self._entrance.telling:
             self._stand()
-        self._reload_at = now.mono + _RELOAD_S if self._catalogue.trouble else None
+        missing = self._catalogue.trouble or (globs and not found)
+        self._reload_at = now.mono + _RELOAD_S if missing else None
         if self._again:
             self._again = False
             self._resolve(now)
@@ -233,14 +239,13 @@ class SmartserverSession:
         self._commands.globs = globs
         self._points.want(found)
         self._partial = None
-        self._again = self._resolving  # for the globs of before
         self._reads.also((one for one in self._points.qualifiers if one not in before), self._points.qualifiers, now)
         self._stand()
 
     def _send_list(self, now: Instant) -> None:
         """Whenever there is a socket to send it for."""
         if self._resolved and self._entrance.is_open:
-            self._subscription.send(self._points.qualifiers)
+            self._subscription.send()
 
     def _settled(self, refusal: str | None, now: Instant) -> None:
         """The platform has the list."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 import msgspec
+from msgspec import Struct
 
 from bridge.backends.session import Answer
 from bridge.backends.smartserver import answers
@@ -28,17 +29,30 @@ def passing(answer: Answer) -> bool:
     return answer.status in _AGAIN or answer.status >= 500 or answers.is_over(answer)
 
 
+class _Offer(Struct, frozen=True):
+    wanted: tuple[str, ...]
+    deadline: float
+    then: Callable[[Answer, Instant], None]
+
+
 class Subscription:
-    """settled: the platform has the list, or what it takes of it, with the words of a refusal · stuck: it answers
-    neither, just now, and why.
+    """wanted: the complete list, as it is now · settled: the platform has it, or what it takes of it, with the words of
+    a refusal · stuck: it answers neither, just now, and why.
+
+    One list is on its way at a time: of two, nobody could say which one counts.
     """
 
     def __init__(
-        self, talk: Talk, settled: Callable[[str | None, Instant], None], stuck: Callable[[str], None]
+        self,
+        talk: Talk,
+        wanted: Callable[[], tuple[str, ...]],
+        settled: Callable[[str | None, Instant], None],
+        stuck: Callable[[str], None],
     ) -> None:
-        self._talk, self._settled, self._stuck = talk, settled, stuck
+        self._talk, self._wanted, self._settled, self._stuck = talk, wanted, settled, stuck
         self._id: str | None = None
-        self._offered: tuple[tuple[str, ...], Callable[[Answer, Instant], None]] | None = None
+        self._again = False  # the list is to be sent once what is on its way is answered
+        self._offered: _Offer | None = None  # waits for its turn, or is on its way
         self._whole: tuple[str, ...] = ()
         self._good: list[str] = []
         self._chunks: deque[list[str]] = deque()
@@ -46,28 +60,47 @@ class Subscription:
         self._alone = self._tries = 0
         self._refusal: str | None = None
 
-    def send(self, wanted: tuple[str, ...]) -> None:
-        """The complete list; one that is on its way is forgotten, and what was offered is offered again after it."""
+    def send(self) -> None:
+        """The complete list, from its beginning."""
+        if self._id is not None and not self._talk.waits(self._id):
+            self._again = True
+            return
         self._talk.drop(self._id)
-        self._whole, self._good, self._chunks = wanted, [], deque()
+        self._again = False
+        self._whole, self._good, self._chunks = self._wanted(), [], deque()
         self._alone = self._tries = 0
         self._refusal = None
-        self._put(list(wanted))
+        self._put(list(self._whole))
 
-    def offer(self, wanted: tuple[str, ...], then: Callable[[Answer, Instant], None]) -> None:
-        """Another list, as a whole or not at all."""
-
-        def answered(answer: Answer, now: Instant) -> None:
-            self._id = self._offered = None
-            then(answer, now)
-
-        self._talk.drop(self._id)
-        self._offered = (wanted, then)
-        self._id = self._talk.ask(_request(wanted), answered)
+    def offer(self, wanted: tuple[str, ...], deadline: float, then: Callable[[Answer, Instant], None]) -> None:
+        """Another list, as a whole or not at all; deadline: seconds, after which there is an answer in any case."""
+        self._offered = _Offer(wanted, deadline, then)
+        if self._id is None:
+            self._offer()
 
     def cancel(self) -> None:
+        """Whatever is on its way, nobody waits for it."""
         self._talk.drop(self._id)
         self._id = self._offered = None
+        self._again = False
+
+    def withdraw(self) -> None:
+        """What was offered is wanted no more, and the complete list is to be in force."""
+        if self._offered is not None:
+            self.cancel()
+
+    def _offer(self) -> None:
+        offer = self._offered
+        if offer is not None:
+            ask = msgspec.structs.replace(_request(offer.wanted), deadline=offer.deadline)
+            self._id = self._talk.ask(ask, self._judged)
+
+    def _judged(self, answer: Answer, now: Instant) -> None:
+        offer, self._id, self._offered = self._offered, None, None
+        if offer is not None:
+            offer.then(answer, now)
+        if self._again and self._id is None:
+            self.send()
 
     def _put(self, chunk: list[str], answer: Answer | None = None) -> None:
         """What is known to be good, and these; answer: of the last try, which is made again."""
@@ -79,6 +112,9 @@ class Subscription:
 
     def _answered(self, answer: Answer, now: Instant) -> None:
         self._id = None
+        if self._again:
+            self.send()
+            return
         self._tries += 1
         chunk = self._trying
         if answers.good(answer):
@@ -113,8 +149,8 @@ class Subscription:
             self._settled(said, now)
         else:
             self._settled(self._refusal, now)
-        if self._offered is not None and self._id is None:
-            self.offer(*self._offered)
+        if self._id is None:
+            self._offer()
 
 
 def _request(wanted: tuple[str, ...]) -> Ask:

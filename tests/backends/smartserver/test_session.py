@@ -580,3 +580,41 @@ def test_a_request_is_a_value() -> None:
     assert Ask("GET", "/iap/version") == Ask("GET", "/iap/version")
     assert not [one for one in online().done if isinstance(one, Hang)]
     assert POINTS[0]["dpQualifier"] == LUX
+
+
+def test_one_list_is_on_its_way_at_a_time() -> None:
+    """Of two, nobody could say which one counts."""
+    hq = online().value(1)
+    hq.answers["PUT /iap/dp"] = None
+    new = {**DEVICE, "id": 14, "DID": "9", "name": "New"}
+    hq.answers["GET /iap/devs/14/if"] = told([{"dpQualifier": "17qz7ab/lon/9/A/0/b"}])
+    key = hq.order("filter", datapoints=[LUX])
+    hq.tell("UPD:DEVICE", new)
+    assert hq.lists()[1:] == [[LUX]]
+    hq.answer("PUT /iap/dp", OK)
+    assert getattr(hq.response(key), "code", None) == 200
+    assert hq.lists()[1:] == [[LUX], [LUX]], "the new device came before the filter, and is not wanted by it"
+    hq.tell("UPD:DEVICE", {**new, "id": 15, "DID": "10"})
+    second = hq.order("filter", datapoints=[LAMP])
+    assert hq.lists()[3:] == []
+    hq.answer("PUT /iap/dp", OK)
+    assert hq.lists()[3:] == [[LAMP]]
+    hq.answer("PUT /iap/dp", OK)
+    assert getattr(hq.response(second), "code", None) == 200
+
+
+def test_a_list_of_no_devices_is_not_believed_at_once() -> None:
+    hq = online().value(1)
+    hq.lively = True
+    hq.answers["GET /iap/devs?"] = told([])
+    hq.lose().open("main").settle()
+    assert hq.condition[0] == "degraded"
+    assert not hq.events("removed")
+    hq.answers["GET /iap/devs?"] = told([DEVICE])
+    hq.value(1).later(301)
+    assert hq.condition == ("online", None)
+    hq = Hq({"GET /iap/devs?": told([])}).start()
+    assert hq.condition[0] == "degraded"
+    hq.answers["GET /iap/devs?"] = told([DEVICE])
+    assert hq.later(301).condition == ("online", None)
+    assert hq.lists()[-1] == [LUX, LAMP]
