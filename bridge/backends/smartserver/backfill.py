@@ -1,7 +1,7 @@
 """A gap, filled from the platform's data log: what was logged while we heard nothing, as values with `replay`.
 
-1. The window begins a little earlier and ends a little later than the gap, since two clocks are never the same; what
-   was told before the gap is left out by its time, and doubles have equal ids.
+1. The window is the gap by the platform's clock, as far as that is known, and a little wider; what was told before the
+   gap is left out by its time, and doubles have equal ids.
 2. Only `backfill.max` of the past is asked for. What is older, or could not be read, makes the backfill `partial`.
 3. A backfill that is interrupted is owed: the next one begins where it began, after a restart, too.
 """
@@ -22,6 +22,7 @@ from bridge.model import Event, Instant
 from bridge.times import rfc3339, unix
 
 _MARGIN_S = 5.0
+_BELIEVED_S = 3600.0
 _TRIES = 3
 
 
@@ -43,6 +44,7 @@ class Backfill:
         self._owed = ""
         self._told: dict[str, str] = {}
         self._remember: bytes | None = None
+        self._ahead = 0.0  # seconds of the platform's clock
         self._now = 0.0
 
     def remembered(self, memory: bytes | None) -> None:
@@ -52,6 +54,11 @@ class Backfill:
         except (ValueError, RecursionError):
             return
         self._owed = moment(since) or ""
+
+    def clock(self, told: str | None, now: Instant) -> None:
+        """What the platform says that the time is, RFC 3339 UTC; what is far from ours is not believed."""
+        ahead = unix(told) - now.unix if told is not None else 0.0
+        self._ahead = ahead if abs(ahead) <= _BELIEVED_S else 0.0
 
     def remember(self) -> bytes | None:
         """For the Step, where there is anything new."""
@@ -81,7 +88,8 @@ class Backfill:
         self._talk.say(gap_event(self._gap))
         self._owe(since)
         self._now = now.unix
-        window = Window(rfc3339(unix(since) - _MARGIN_S), rfc3339(unix(gap.until) + _MARGIN_S))
+        first, last = (unix(one) + self._ahead for one in (since, gap.until))
+        window = Window(rfc3339(first - _MARGIN_S), rfc3339(last + _MARGIN_S))
         asked = queries(self._points.qualifiers, self._id_of)
         run = Run(BACKFILL, asked, window, self._event, self._ended, skip=self._known, tries=_TRIES)
         self._log.begin(run, now)

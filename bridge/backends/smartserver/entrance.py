@@ -23,6 +23,7 @@ MAIN, OTHER = "main", "main-2"  # in turn
 _LIFE_S = 86_400.0  # wiki, "Authentication"
 _LONGEST_S = 10 * 365 * 86_400.0
 _GRACE_S = 1.0
+_BUSY_S = 5.0  # between two looks whether an old session is still needed
 _LOCKED = "Too many failed login attempts"  # vendor's Web Connector: wait five minutes
 _LOCKED_S = 300.0
 _REFUSED = (401, 403, 404)  # of a handshake: which of them an old cookie gets is not documented
@@ -41,7 +42,8 @@ class _Leaving(Struct, frozen=True):
 
 class Entrance:
     """opened: a socket is open, its list is to be sent · blind: nothing is told any more · entered: there is a new
-    session · renewed: whether the login beside the present one is in trouble, and which.
+    session · renewing: the login beside the present one is in trouble, and which, or is not · busy: whether something
+    else still needs the old session.
     """
 
     def __init__(
@@ -53,13 +55,16 @@ class Entrance:
         entered: Callable[[Instant], None],
         blind: Callable[[Loss, Instant], None],
         renewing: Callable[[str | None, Instant], None],
+        busy: Callable[[], bool],
     ) -> None:
         self._talk, self._options = talk, options
-        self._opened, self._entered, self._blind, self._renewing = opened, entered, blind, renewing
+        self._opened, self._entered, self._blind, self._renewing, self._busy = opened, entered, blind, renewing, busy
         self._current: _Line | None = None
         self._coming: _Line | None = None
         self._leaving: _Leaving | None = None
         self._farewell: Secret | None = None  # the cookie of the session that is to be left
+        self._goodbyes: list[Secret] = []  # of sessions that are left, and not logged out yet
+        self._goodbye_at: float | None = None
         self._renew_at: float | None = None
         self._asked_at = 0.0
         self._logging_in = False
@@ -82,12 +87,14 @@ class Entrance:
         return link in (MAIN, OTHER)
 
     def due(self) -> float | None:
-        moments = [self._renew_at, self._leaving.due if self._leaving else None]
+        moments = [self._renew_at, self._goodbye_at, self._leaving.due if self._leaving else None]
         return min((one for one in moments if one is not None), default=None)
 
     def woken(self, now: Instant) -> None:
         if self._leaving is not None and self._leaving.due <= now.mono:
-            self._leave()
+            self._leave(now)
+        if self._goodbye_at is not None and self._goodbye_at <= now.mono:
+            self._goodbye(None, now)
         if self._renew_at is not None and self._renew_at <= now.mono:
             self._renew_at = None
             self.login(now)
@@ -116,7 +123,7 @@ class Entrance:
         self.barred = None
         old = None if self._talk.over else self._talk.cookie
         if self._farewell is not None:  # of a renewal that was never completed
-            self._talk.logout(self._farewell)
+            self._goodbye(self._farewell, now)
         self._farewell = old
         self._talk.admitted(cookie)
         self._renewing(None, now)
@@ -124,7 +131,7 @@ class Entrance:
         self._talk.ask(Ask("GET", "/iap/auth/sessionTimeout"), self._timed)
         if self._coming is not None:
             self._talk.hang(self._coming.name, "a newer login")
-        self._come()
+        self._come(now)
         self._entered(now)
 
     def _timed(self, answer: Answer, now: Instant) -> None:
@@ -173,19 +180,28 @@ class Entrance:
 
     # Sockets
 
-    def _come(self, again: Again | None = None, after: float | None = None) -> None:
+    def _come(self, now: Instant, again: Again | None = None, after: float | None = None) -> None:
         name = OTHER if self._current is not None and self._current.name == MAIN else MAIN
         if self._leaving is not None and self._leaving.name == name:
-            self._leave()
+            self._leave(now)
         self._coming = _Line(name)
         self._talk.dial(name, again=again, after=after)
 
-    def _leave(self) -> None:
+    def _leave(self, now: Instant) -> None:
         leaving, self._leaving = self._leaving, None
         if leaving is not None:
             self._talk.hang(leaving.name, "renewed")
-            if leaving.cookie is not None:
-                self._talk.logout(leaving.cookie)
+            self._goodbye(leaving.cookie, now)
+
+    def _goodbye(self, cookie: Secret | None, now: Instant) -> None:
+        """Logs an old session out: later, while a data log is read in it."""
+        if cookie is not None:
+            self._goodbyes.append(cookie)
+        self._goodbye_at = now.mono + _BUSY_S if self._goodbyes and self._busy() else None
+        if self._goodbye_at is None:
+            for one in self._goodbyes:
+                self._talk.logout(one)
+            self._goodbyes.clear()
 
     def opened(self, link: str, now: Instant) -> None:
         if self._coming is not None and self._coming.name == link and not self._coming.open:
@@ -201,15 +217,15 @@ class Entrance:
         self._renewing(None, now)
         cookie, self._farewell = self._farewell, None
         if old is not None:
-            self._leave()
+            self._leave(now)
             self._leaving = _Leaving(old.name, now.mono + _GRACE_S, cookie)
-        elif cookie is not None:
-            self._talk.logout(cookie)
+        else:
+            self._goodbye(cookie, now)
         return old is None
 
     def lost(self, link: str, loss: Loss, now: Instant) -> None:
         if self._leaving is not None and self._leaving.name == link:
-            self._leave()
+            self._leave(now)
         elif self._coming is not None and self._coming.name == link:
             self._coming = None
             self._redial(loss, now)
@@ -229,7 +245,7 @@ class Entrance:
             self._refused(loss, now)
         else:
             self._trouble("offline", loss.error, now)
-            self._come(None if loss.kind == "asked" else "failure", loss.after)
+            self._come(now, None if loss.kind == "asked" else "failure", loss.after)
 
     def _refused(self, loss: Loss, now: Instant) -> None:
         self._refusals += 1
@@ -240,4 +256,4 @@ class Entrance:
         known = loss.kind == "refused"
         error = f"{loss.error}: may this user use the platform's WebSocket?" if known else loss.error
         self._trouble("auth_failed" if known else "offline", error, now)
-        self._come("refusal" if known else "failure", loss.after)
+        self._come(now, "refusal" if known else "failure", loss.after)

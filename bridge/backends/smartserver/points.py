@@ -26,12 +26,16 @@ _encode = msgspec.json.encode
 
 
 class Point(Struct):
-    """One datapoint. time: RFC 3339 UTC of the newest value that was told, "" before."""
+    """One datapoint. time: RFC 3339 UTC of the newest value that was told, "" before; by the platform's clock, if it
+    is stamped · told: that value's identity.
+    """
 
     qualifier: str
     subject: str
     unit: str | None = None
     time: str = ""
+    stamped: bool = False
+    told: bytes = b""
     wanted: bool = True
 
 
@@ -81,12 +85,13 @@ class Points:
             time = extra = None
             if one.timestamp is not None and (time := moment(one.timestamp, "UTC")) is None:
                 extra = {"timestamp": one.timestamp}
-            heard.append(Event(point.subject, "value", data, time, extra, identity(value)))
+            told = identity(value)
+            heard.append(Event(point.subject, "value", data, time, extra, told))
             if point.wanted:
                 ours = True
                 at = time or receipt or (receipt := rfc3339(now.unix))
                 if at >= point.time:
-                    point.time = at
+                    point.time, point.stamped, point.told = at, time is not None, told
                     heard.append(State(point.subject, Latest(value, at)))
         self._talk.say(*heard)
         return ours
@@ -103,7 +108,7 @@ class Points:
         point = self._wanted.get(update.qualifier)
         time = update.time or rfc3339(now.unix)
         if point is not None and time >= point.time:
-            point.time = time
+            point.time, point.stamped, point.told = time, update.time is not None, identity(update.value)
             self._talk.say(State(point.subject, Latest(update.value, time)))
 
     def cached(self, update: Update, now: Instant) -> None:
@@ -120,15 +125,17 @@ class Points:
         self.picture(update, now)
 
     def blind(self) -> dict[str, str]:
-        """From now on something may be missed; how new the newest value of each is that was told."""
-        told = {qualifier: point.time for qualifier, point in self._wanted.items() if point.time}
+        """From now on something may be missed; how new the newest value of each is that was told, by the platform's
+        own clock.
+        """
+        told = {qualifier: point.time for qualifier, point in self._wanted.items() if point.stamped}
         self._behind = set(told)
         return told
 
     def has(self, update: Update) -> bool:
         """Whether this is the newest that was told."""
         point = self._wanted.get(update.qualifier)
-        return point is not None and point.time == update.time
+        return point is not None and point.time == update.time and point.told == identity(update.value)
 
     def event(self, update: Update, *, replay: bool = False, type_: str = "value", request: Any = None) -> Event:
         point = self._wanted.get(update.qualifier)

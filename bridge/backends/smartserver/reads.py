@@ -50,7 +50,7 @@ class Reads:
         self._proof: float | None = None  # when an update must have come
         self._asked: tuple[str, ...] = ()
         self._suspicions = self._tries = 0
-        self._not_before = 0.0
+        self._not_before = self._reask = 0.0
         self._silent: float | None = None  # when it has been silent for too long
         self._heard_at = self._doubted = float("-inf")
         self.busy = False
@@ -90,7 +90,7 @@ class Reads:
         if self._line and self._id is None:
             moments.append(self._next)
         elif self._suspicions and self._id is None and self._proof is None:
-            moments.append(self._not_before)
+            moments.append(self._reask)
         return min((one for one in moments if one is not None), default=None)
 
     def woken(self, now: Instant) -> None:
@@ -104,8 +104,9 @@ class Reads:
             self._round = now.mono + (self._poll or 0.0)
             if not self._line:  # else the last round is not over
                 self._line = deque(self._all)
-        if self._suspicions and not self._line and self._proof is None and self._not_before <= now.mono:
+        if self._suspicions and not self._line and self._id is None and self._proof is None and self._reask <= now.mono:
             self._line = deque(self._asked)  # is it ours again?
+            self._reask = now.mono + _AGAIN_S[-1]
         if self._line and self._id is None and self._next <= now.mono:
             group = tuple(self._line.popleft() for _ in range(min(_GROUP, len(self._line))))
             self._tries = 0
@@ -141,7 +142,7 @@ class Reads:
 
     def _suspect(self, now: Instant) -> None:
         self._proof = None
-        self._not_before = now.mono + _AGAIN_S[min(self._suspicions, len(_AGAIN_S) - 1)]
+        self._not_before = self._reask = now.mono + _AGAIN_S[min(self._suspicions, len(_AGAIN_S) - 1)]
         self._suspicions += 1
         self._stolen(self._asked, now)
 

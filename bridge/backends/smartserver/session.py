@@ -19,10 +19,11 @@ from bridge.backends.smartserver.alarms import Alarms
 from bridge.backends.smartserver.backfill import Backfill
 from bridge.backends.smartserver.catalogue import Catalogue
 from bridge.backends.smartserver.commanding import Commanding
-from bridge.backends.smartserver.data import Load, Monitoring, Notification, Removed
+from bridge.backends.smartserver.data import Load, Monitoring, Notification, Removed, Time
 from bridge.backends.smartserver.datalog import END, DataLog
 from bridge.backends.smartserver.device import Device
 from bridge.backends.smartserver.entrance import Entrance
+from bridge.backends.smartserver.moments import moment
 from bridge.backends.smartserver.options import SmartserverOptions
 from bridge.backends.smartserver.points import Points
 from bridge.backends.smartserver.reads import Reads
@@ -61,7 +62,13 @@ class SmartserverSession:
         self._commands.globs = options.datapoints
         self._backfill = Backfill(talk, self._log, self._points, options.backfill.max, self._commands.id_of)
         self._entrance = Entrance(
-            talk, options, opened=self._send_list, entered=self._entered, blind=self._blind, renewing=self._renewing
+            talk,
+            options,
+            opened=self._send_list,
+            entered=self._entered,
+            blind=self._blind,
+            renewing=self._renewing,
+            busy=lambda: bool(self._log.runs),
         )
         self._blindness = Blindness()
         self._resolved = self._resolving = self._again = False
@@ -71,6 +78,7 @@ class SmartserverSession:
         self._monitoring = True
         self._reload_at: float | None = None
         self._stopped = False
+        self._wake: float | None = None
 
     # What happened
 
@@ -90,8 +98,9 @@ class SmartserverSession:
 
     def received(self, link: str, frame: bytes, now: Instant) -> Step:
         if (updates := read_usual(frame)) is not None:
-            self._whose(self._points.usual(updates, now), now)
-            return self._step()
+            ours = self._points.usual(updates, now)
+            self._whose(ours, now)
+            return self._talk.step(self._wake) if ours else self._step()  # nothing falls due earlier by what is ours
         log = link in self._log.runs
         if log and frame.strip() == END:
             self._log.ended(link, now)
@@ -144,14 +153,15 @@ class SmartserverSession:
     def _step(self) -> Step:
         parts = (self._entrance, self._commands.orders, self._log, self._reads, self._alarms)
         due = [self._reload_at, *(part.due() for part in parts)]
-        wake = min((one for one in due if one is not None), default=None)
-        return self._talk.step(wake, self._backfill.remember())
+        self._wake = min((one for one in due if one is not None), default=None)
+        return self._talk.step(self._wake, self._backfill.remember())
 
     # In and out
 
     def _entered(self, now: Instant) -> None:
         """There is a new session."""
         self._log.admitted(now)
+        self._talk.ask(Ask("GET", "/iap/cms/info/time"), self._timed)
         if not self._catalogue.begun:
             self._catalogue.load()
             self._resolve(now)
@@ -163,6 +173,11 @@ class SmartserverSession:
         parts = told.split(".") if isinstance(told, str) else []
         if parts and all(part.isdecimal() and part.isascii() and len(part) < 9 for part in parts):
             self._commands.release = tuple(map(int, parts))
+
+    def _timed(self, answer: Answer, now: Instant) -> None:
+        """The platform's clock (since 4.1); without an answer it counts as right."""
+        told = answers.value_of(answer) if answers.good(answer) else None
+        self._backfill.clock(moment(told), now)
 
     def _blind(self, loss: Loss, now: Instant) -> None:
         """Nothing is told any more."""
@@ -224,7 +239,7 @@ class SmartserverSession:
         if first or self._points.qualifiers != before:
             self._send_list(now)
             if self._entrance.telling:
-                self._reads.also(set(self._points.qualifiers) - set(before), self._points.qualifiers, now)
+                self._read_new(before, now)
         elif self._entrance.telling:
             self._stand()
         missing = self._catalogue.trouble or (globs and not found)
@@ -235,12 +250,16 @@ class SmartserverSession:
 
     def _filtered(self, globs: tuple[str, ...], found: list[tuple[str, str | None]], now: Instant) -> None:
         """The filter is in force: the platform has its list already."""
-        before = set(self._points.qualifiers)
+        before = self._points.qualifiers
         self._commands.globs = globs
         self._points.want(found)
         self._partial = None
-        self._reads.also((one for one in self._points.qualifiers if one not in before), self._points.qualifiers, now)
+        self._read_new(before, now)
         self._stand()
+
+    def _read_new(self, before: tuple[str, ...], now: Instant) -> None:
+        known, wanted = set(before), self._points.qualifiers
+        self._reads.also([one for one in wanted if one not in known], wanted, now)
 
     def _send_list(self, now: Instant) -> None:
         """Whenever there is a socket to send it for."""
@@ -311,7 +330,7 @@ class SmartserverSession:
                 device = self._catalogue.device(told.device)
                 self._talk.say(Event(device.subject if device else "", "test", told.data, None, told.extra))
             case _:
-                self._other(told)
+                self._other(told, now)
 
     def _device(self, told: Device, now: Instant) -> None:
         new = self._catalogue.is_new(told)
@@ -330,11 +349,13 @@ class SmartserverSession:
             self._talk.say(Event("", "removed", Removed(), None, told.extra))
             self._catalogue.load()
 
-    def _other(self, told: frames.Other) -> None:
+    def _other(self, told: frames.Other, now: Instant) -> None:
         self._talk.say(Event("", told.type, told.data, told.time, told.extra, told.told))
         match told.data:
             case Load(kind, value):
                 self._reads.load(kind, value)
+            case Time():
+                self._backfill.clock(told.time, now)
             case Monitoring(active):
                 self._monitoring = active
             case Notification(target_name=str(name)):

@@ -52,6 +52,7 @@ ANSWERS: dict[str, Any] = {
     "POST /iap/auth/login": cookie(),
     "POST /iap/auth/logout": OK,
     "GET /iap/auth/sessionTimeout": told(86_400_000),
+    "GET /iap/cms/info/time": Answer(404),
     "GET /iap/version": told({"type": "CMS", "value": "4.30.015"}),
     "GET /iap/devs": told([DEVICE, METER]),
     "GET /iap/devs/12/if/*/*/*/*": told(POINTS),

@@ -306,3 +306,45 @@ def test_a_backfill_that_meets_the_end_of_its_session() -> None:
     hq.lose(LOG, "refused", 401)
     assert POINTS
     assert gaps(hq) == ["started"]
+
+
+def test_a_gap_is_asked_for_by_the_platforms_clock() -> None:
+    """Which may be wrong by up to an hour; in NTF:TIME, and by REST after a login."""
+    slow = {"GET /iap/cms/info/time": told({"value": "2025-03-02T09:05:00.000+01:00[Europe/Berlin]"})}
+    hq = Hq(slow).start(seen=Instant(900.0, EPOCH - 100))
+    assert query(hq, LOG)["value"] == "*+utc>2025-03-02T08:03:15.000&utc<=2025-03-02T08:05:05.000"
+    hq = online().value(1)
+    hq.tell("NTF:TIME", {"value": "2025-03-02T09:16:00+01:00[Europe/Berlin]"})
+    hq.later(60).lose(seen_before=60.0).open("main").settle()
+    assert query(hq, LOG)["value"] == "*+utc>2025-03-02T08:15:55.000&utc<=2025-03-02T08:17:05.000"
+
+
+def test_a_clock_that_is_far_off_is_not_believed() -> None:
+    hq = online().value(1).tell("NTF:TIME", {"value": "2024-03-02T09:16:00+01:00[Europe/Berlin]"})
+    hq.later(60).lose(seen_before=60.0).open("main").settle()
+    assert query(hq, LOG)["value"] == "*+utc>2025-03-02T08:14:55.000&utc<=2025-03-02T08:16:05.000"
+
+
+def test_two_values_of_one_moment_are_both_told_and_old_releases_leave_nothing_out() -> None:
+    hq = interrupted()
+    hq.receive(entry(2, "08:15:20"), LOG).receive(entry(3, "08:15:20"), LOG).receive(entry(3, "08:15:20"), LOG)
+    assert [one.data.value for one in hq.events("value") if one.replay] == [2, 3]
+    hq = online()
+    hq.tell("UPD:DATAPOINT", {"datapointQualifier": LUX, "value": 1})  # without a time: ours is another clock
+    hq.later(10).lose(seen_before=5.0).open("main").settle()
+    hq.receive(entry(2, "08:15:00"), LOG)
+    assert [one.data.value for one in hq.events("value") if one.replay] == [2]
+
+
+def test_an_old_session_is_logged_out_when_its_logs_are_read() -> None:
+    cookies = iter(("one", "two"))
+    hq = online({"POST /iap/auth/login": lambda call: cookie(next(cookies))}).value(1)
+    hq.lively = True
+    hq.later(43_150)
+    key = hq.order("datalog", datapoints=[LUX], **HOUR)
+    hq.receive(entry(1, "07:10:00"), "log-1").later(60)
+    assert set(hq.links) == {"main-2", "log-1"}
+    assert not hq.asked("POST /iap/auth/logout")
+    hq.receive(END, "log-1").later(6)
+    assert getattr(hq.response(key), "code", None) == 200
+    assert len(hq.asked("POST /iap/auth/logout")) == 1

@@ -41,8 +41,8 @@ def test_the_way_in() -> None:
     assert [path_of(one).partition("?")[0] for one in hq.done if isinstance(one, Call)][:4] == [
         "POST /iap/auth/login",
         "GET /iap/auth/sessionTimeout",
+        "GET /iap/cms/info/time",
         "GET /iap/devs",
-        "GET /iap/version",
     ]
     assert hq.logins() == ["ok"]
     assert hq.links["main"].url == "wss://hq.example/iap/ws"
