@@ -26,7 +26,7 @@ from bridge.options import CommandOptions, Duration
 from bridge.payloads import JSON_PROPERTIES
 from bridge.times import rfc3339
 from bridge.topics import matches
-from bridge.watch.metrics import Histogram
+from bridge.watch.metrics import Histogram, count_command
 
 MAX_LINE = 100
 MAX_DEPTH = 8  # the deepest subject of any platform
@@ -306,7 +306,7 @@ class Commands:
         if (why := self._ready()) is not None:
             raise BadCommand(f"the backend is {why}", code=503, kind="not_connected")
         one.given = True
-        self._order(Command(one.key, one.name, one.subject, one.body, one.send_by, one.deadline))
+        self._order(Command(one.key, one.name, one.subject, one.body, one.send_by, one.deadline, one.id))
 
     async def _do(self, one: _Open) -> None:
         """A command that the bridge itself carries out."""
@@ -336,8 +336,7 @@ class Commands:
 
     def _finished(self, one: _Open, response: Response, now: float) -> None:
         del self._open[one.key]
-        name = one.name if (one.name, response.status) in self._counts else "other"
-        self._counts[name, response.status] += 1
+        count_command(self._counts, one.name, response.status)
         self._seconds.observe(now - one.arrived)
         if one.once is not None:
             one.once.response = response

@@ -15,6 +15,7 @@ from bridge.backends.iotpro.options import IotproOptions
 from bridge.backends.isymphony.actions import Action
 from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.resiot.options import ResiotOptions
+from bridge.backends.smartserver.options import SmartserverOptions
 from bridge.broker import PORTS
 from bridge.config import Config
 from bridge.demo_broker import DemoBroker
@@ -24,6 +25,8 @@ from bridge.simulators.iotpro_world import KEYS
 from bridge.simulators.isymphony import IsymphonySimOptions, IsymphonySimulator
 from bridge.simulators.resiot import ResiotSimulator
 from bridge.simulators.resiot_options import ResiotSimOptions
+from bridge.simulators.smartserver import SmartserverSimulator
+from bridge.simulators.smartserver_options import SmartserverSimOptions
 from bridge.viewer import watch
 from bridge.watch import logs
 
@@ -68,6 +71,16 @@ SHOWS = (
             keys=KEYS,
             attributes=("assetDetails",),
             text_keys=("device_id",),
+        ),
+    ),
+    Show(
+        "hq",
+        lambda: SmartserverSimulator(SmartserverSimOptions(rooms=4, rate=1.0, lively=True)),
+        lambda simulator: SmartserverOptions(
+            url=simulator.url,
+            username=simulator.options.username,
+            password=Secret(simulator.options.password),
+            datapoints=("*/*/*/*/*/*",),
         ),
     ),
 )

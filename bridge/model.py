@@ -107,7 +107,8 @@ class Command(Struct, frozen=True):
     """A checked command on its way to a session.
 
     key: ours, unique in this process · name: e.g. "downlink" · subject: as in Event · body: the command's own Struct ·
-    send_by, deadline: Instant.mono until which it must have been sent, and the platform must have answered first.
+    send_by, deadline: Instant.mono until which it must have been sent, and the platform must have answered first ·
+    id: the sender's own, for events that follow from the command.
     """
 
     key: str
@@ -116,6 +117,7 @@ class Command(Struct, frozen=True):
     body: Any
     send_by: float
     deadline: float
+    id: str | int | None = None
 
 
 class Message(Struct, frozen=True, array_like=True, gc=False):

@@ -174,6 +174,14 @@ class BackendOptions(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ignore: tuple[str, ...] = ()
     commands: CommandOptions = CommandOptions()
 
+    @property
+    def exclusive(self) -> tuple[str, ...] | None:
+        """What the platform gives to one client at a time: its name ("url and username"), then what it is (no secrets).
+
+        Two enabled backends with equal ones are a problem. None: there is no such thing.
+        """
+        return None
+
     def check(self) -> Iterable[tuple[str, str]]:
         """What is wrong beyond types, as (key, message with the remedy); secrets may be revealed, never shown.
 

@@ -152,7 +152,7 @@ async def test_what_the_demo_proposes_works_as_it_is_printed(free_port: Callable
         await demo.line(lambda text: "resiot.up" in text)
         subscribe = shlex.split((await demo.line(lambda text: "mosquitto_sub" in text)).partition(":  ")[2])
         send = shlex.split((await demo.line(lambda text: "ws2mqtt send" in text)).partition(":  ")[2])
-        told, sent = await asyncio.gather(ran((*subscribe, "-C", "40", "-W", "20")), ran((*PROGRAM, *send[1:])))
+        told, sent = await asyncio.gather(ran((*subscribe, "-C", "60", "-W", "20")), ran((*PROGRAM, *send[1:])))
         assert (subscribe[0], told.code, told.err) == ("mosquitto_sub", 0, "")
         assert "ws2mqtt/lora/application/" in told.out
         assert (sent.code, sent.err) == (0, "")

@@ -22,7 +22,7 @@ from bridge.errors import BadCommand, Fatal
 from bridge.model import Command, CommandError, Instant, Message, Response
 from bridge.options import CommandOptions, Rate, Secret
 from bridge.topics import matches
-from bridge.watch.metrics import Histogram, commands_table
+from bridge.watch.metrics import Histogram, commands_table, count_command
 
 PREFIX = "home/ws/lora"
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
@@ -787,3 +787,21 @@ def test_a_field_within_a_field_is_named_with_its_way(fields: dict[str, Any], fi
     with pytest.raises(BadCommand) as bad:
         converted(fields, Outer)
     assert (bad.value.field, bad.value.kind) == (field, kind)
+
+
+def test_commands_are_counted_under_each_end_that_they_can_have() -> None:
+    table = commands_table(["downlink", "write", "pause"])
+    ends = {name: {status for one, status in table if one == name} for name, _ in table}
+    assert ends == {
+        "downlink": {"sent", "succeeded", "failed", "expired", "rejected", "unknown"},
+        "write": {"succeeded", "failed", "expired", "rejected", "unknown"},
+        "pause": {"succeeded", "expired", "rejected"},
+        "other": {"succeeded", "failed", "expired", "rejected", "unknown"},
+    }
+    for name, status in (("write", "failed"), ("no-such", "rejected"), ("no-such", "sent"), ("pause", "unknown")):
+        count_command(table, name, status)
+    assert {place: count for place, count in table.items() if count} == {
+        ("write", "failed"): 1,
+        ("other", "rejected"): 1,
+        ("other", "unknown"): 2,
+    }

@@ -49,11 +49,15 @@ class OtherOptions(BackendOptions, frozen=True, forbid_unknown_fields=True, kw_o
         if self.password.reveal() == "weak":
             yield "password", "too weak"
 
+    @property
+    def exclusive(self) -> tuple[str, ...] | None:
+        return ("title", self.title) if self.title == "own" else None
+
 
 OTHER = Platform(
     word="other", options=OtherOptions, session=PLATFORMS["resiot"].session, events=("value", "load"), commands=()
 )
-BOTH = {"resiot": PLATFORMS["resiot"], "other": OTHER}
+BOTH = {"resiot": PLATFORMS["resiot"], "other": OTHER}  # two are enough, and their words are in messages
 OTHER_HEAD = "backends:\n  hq:\n    type: other\n    url: http://h\n    username: u\n"
 
 
@@ -459,7 +463,11 @@ def test_describe() -> None:
 
 
 def test_examples(tmp_path: Path) -> None:
-    environ = {"RESIOT_TOKEN": "t", "RESIOT_URL": "wss://h", "ISYMPHONY_PASSWORD": "p", "IOTPRO_PASSWORD": "p"}
+    environ = {
+        "RESIOT_TOKEN": "t",
+        "RESIOT_URL": "wss://h",
+        **dict.fromkeys(("ISYMPHONY_PASSWORD", "IOTPRO_PASSWORD", "SMARTSERVER_PASSWORD"), "p"),
+    }
     for file in sorted((ROOT / "config").glob("*.yaml")):
         assert load(str(file), environ).warnings == ()
     shown = load(str(ROOT / "config" / "resiot.yaml"), environ)
@@ -558,3 +566,17 @@ def test_no_secret_is_shown(tmp_path: Path, before: str, after: str, wrapped: st
     if not raw:  # without its quotes a text may well become a key, which is shown
         assert SECRET not in said
         assert "mqtt.qos" in said
+
+
+def test_what_a_platform_gives_to_one_client_is_used_by_one_enabled_backend(tmp_path: Path) -> None:
+    def backends(**enabled: bool) -> str:
+        own = "type: other, url: http://h, username: u, password: p, title: own"
+        each = (f"{name}: {{{own}, enabled: {str(on).lower()}}}" for name, on in enabled.items())
+        return f"backends: {{{', '.join(each)}}}"
+
+    assert [str(one.path) for one in refused(tmp_path, backends(a=True, b=True, c=False, d=True))] == [
+        "backends.b",
+        "backends.d",
+    ]
+    assert "same title as backends.a" in refused(tmp_path, backends(a=True, b=True))[0].message
+    assert read(tmp_path, backends(a=True, b=False))

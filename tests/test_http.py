@@ -140,3 +140,13 @@ async def test_nothing_leaves_before_the_certificate_is_accepted(
         answer = await called(Call("c", "GET", server.url), options)
     assert (answer.status == 200) is accepted, answer
     assert bool(server.asked) is accepted
+
+
+async def test_cookies_are_what_the_session_says_and_nothing_else() -> None:
+    async with serving(OK) as server:
+        caller = Caller(BackendOptions())
+        for call in (Call("1", "GET", server.url), Call("2", "GET", server.url, headers={"Cookie": Secret("a=2")})):
+            await caller.call(call)
+            await caller.call(call)
+        await caller.close()
+    assert [headers.get("cookie") for _, headers, _ in server.asked] == [None, None, "a=2", "a=2"]

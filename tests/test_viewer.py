@@ -106,7 +106,17 @@ def line(topic: str, payload: Any, width: int | None = 200, retain: bool = False
             event("smartserver.value", {"datapoint": "x", "value": 312.5, "unit": "lux"}),
             "hq  7 LightSensor/0/nvoLuxLevel  value  312.5 lux",
         ),
-        ("hq/1001/dev/lon/7/if/L/0/nvo/state", {"value": 1, "time": "x"}, "hq  7 L/0/nvo  state  value=1"),
+        ("hq/1001/dev/lon/7/if/L/0/nvo/state", {"value": 1, "time": "x"}, "hq  7 L/0/nvo  state  1"),
+        (
+            "hq/1001/dev/lon/7/state",
+            {"state": "provisioned", "health": "down", "name": "Lobby", "time": "x"},
+            "hq  lon 7  state  ○ down  health=down  name=Lobby",
+        ),
+        (
+            "hq/event/alarm",
+            {"change": "raised", "id": 4711, "severity": "Major", "text": "Lobby is down", "state": "Active"},
+            "hq  alarm  raised  Lobby is down  id=4711  severity=Major",
+        ),
         (
             "pbx/user/ann/event/userLogin",
             event("isymphony.userLogin", {"type": "userLogin", "userName": "ann", "extension": "101"}),

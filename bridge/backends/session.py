@@ -133,13 +133,14 @@ class CommandSpec(Struct, frozen=True):
     """One command of a platform: its name, the Struct its fields are checked against, where it lives.
 
     subject: "" for the backend itself, else a pattern over topic levels such as "application/+/device/+" ·
-    check: what holds between the fields; raises BadCommand.
+    check: what holds between the fields; raises BadCommand · sent: its final status may be `sent`.
     """
 
     name: str
     body: type[Struct]
     subject: str = ""
     check: Callable[[Any], object] = lambda body: None
+    sent: bool = False
 
 
 class MakeSession(Protocol):

@@ -125,7 +125,18 @@ def _backends(tree: Tree, reader: Reader, environ: Mapping[str, str], platforms:
         if name == RESERVED:
             reader.complain(at, "this name is reserved: take another")
         found[name] = _backend(one, at, reader, environ, platforms)
+    _alone(found, reader)
     return found
+
+
+def _alone(found: Mapping[str, Any], reader: Reader) -> None:
+    """What a platform gives to one client at a time is used by one backend."""
+    holders: dict[tuple[str, ...], str] = {}
+    for name, one in found.items():
+        mine = one.exclusive if isinstance(one, BackendOptions) and one.enabled else None
+        if mine is not None and (other := holders.setdefault(mine, name)) != name:
+            at = below("backends", name)
+            reader.complain(at, f"has the same {mine[0]} as {below('backends', other)}: the platform serves one only")
 
 
 def _backend(tree: Tree, at: str, reader: Reader, environ: Mapping[str, str], platforms: Platforms) -> object:

@@ -3,11 +3,13 @@
 1. Redirects are not followed: headers and body hold secrets that are meant for one server.
 2. With a fingerprint the certificate is fetched and compared first; then only that one is trusted.
 3. Whatever happens, a call ends with an Answer; status 0 says that there is none, and why.
+4. Cookies are the session's: nothing is sent that it did not say.
 """
 
 import asyncio
 import ssl
 from collections.abc import Mapping
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,6 +76,7 @@ class Caller:
                 self._client = httpx.AsyncClient(
                     verify=context,
                     proxy=options.proxy.reveal() if options.proxy else None,
+                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                     follow_redirects=False,
                     trust_env=False,
                     timeout=None,  # each call has its deadline

@@ -9,6 +9,7 @@ from typing import Protocol, Self
 from bridge.simulators.iotpro import IotproSimulator
 from bridge.simulators.isymphony import IsymphonySimulator
 from bridge.simulators.resiot import ResiotSimulator
+from bridge.simulators.smartserver import SmartserverSimulator
 
 
 class Simulator(Protocol):
@@ -39,6 +40,7 @@ class Simulator(Protocol):
 SIMULATORS: dict[str, type[Simulator]] = {
     "resiot": ResiotSimulator,
     "iotpro": IotproSimulator,
+    "smartserver": SmartserverSimulator,
     "isymphony": IsymphonySimulator,
 }
 """Platform word, as in `type:` of a backend → its simulator class."""

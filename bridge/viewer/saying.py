@@ -9,8 +9,8 @@ from typing import Any
 from bridge.topics import text_of
 from bridge.viewer.reading import Place
 
-_GOOD = {"online", "in", "succeeded", "sent", "accepted"}
-_BAD = {"offline", "out", "auth_failed", "failed", "rejected", "expired"}
+_GOOD = {"online", "in", "succeeded", "sent", "accepted", "normal"}
+_BAD = {"offline", "out", "auth_failed", "failed", "rejected", "expired", "down"}
 _PREFIX = "telemetry_param_"  # of most keys of a platform's assets
 _VALUE = 60  # characters of one value
 _TEXT = 200
@@ -28,6 +28,7 @@ def mark(where: Place, data: Any) -> str:
         word = data.get("status")
     elif where.role in ("state", "bridge"):
         word = data.get("state") or data.get("presence")
+        word = data.get("health") or word if word == "provisioned" else word
     else:
         return "!" if where.role == "event" and where.name == "gap" else ""
     if not isinstance(word, str) or not word:
@@ -176,8 +177,18 @@ def _gap(data: Data) -> Iterator[str]:
         yield f"backfill {backfill[:_VALUE]}"
 
 
+def _alarm(data: Data) -> Iterator[str]:
+    """`raised  Device MS-Lobby is down  severity=Major Fault …`."""
+    yield from _texts(data, "change", "text", length=_TEXT)
+    said = ("change", "text", "time", "extra", "state", "target")
+    yield from _generic({key: one for key, one in data.items() if key not in said})
+
+
 def _state(data: Data) -> Iterator[str]:
-    """What is beside the state itself: the error first, then the rest."""
+    """What is beside the state itself: the error first, then the rest; of a data point its value."""
+    if data.keys() == {"value", "time"}:
+        yield value(data["value"])
+        return
     yield from _texts(data, "error", length=_TEXT)
     if isinstance(again := data.get("next_retry"), str):
         yield f"next try {again[11:19]} UTC"
@@ -231,4 +242,5 @@ _EVENTS: dict[str, Callable[[Data], Iterator[str]]] = {
     "userLogin": _login,
     "userLogout": _login,
     **dict.fromkeys(("dial", "linkStart", "linkEnd", "hangup", "confRoomCallJoin", "confRoomCallLeave"), _call),
+    "alarm": _alarm,
 }

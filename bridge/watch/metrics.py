@@ -5,7 +5,7 @@ that the ledger balances in every single one. All known series exist from the st
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -13,6 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from bridge import __version__
+from bridge.backends import PLATFORMS
 from bridge.outbox import Ledger
 
 BRIDGE = "bridge"
@@ -20,7 +21,11 @@ CONNECT_OUTCOMES = ("ok", "refused", "failed")
 WEBSOCKET_LOSSES = ("refused", "failed", "closed", "ping", "idle", "too_large", "asked", "bug")
 MQTT_LOSSES = ("closed", "refused", "failed", "timeout", "taken_over", "bug")
 UNREAD = ("not_json", "not_text", "wrong_shape", "too_large")
-STATUSES = ("sent", "succeeded", "failed", "expired", "rejected", "unknown")
+ENDS = ("succeeded", "failed", "expired", "rejected", "unknown")  # of a command that a platform carries out
+_LOCAL_ENDS = ("succeeded", "expired", "rejected")  # of one that is only a word to ourselves
+_OTHER = ("other", "unknown")  # where an end is counted that no table foresaw
+_ENDS = {"reconnect": _LOCAL_ENDS, "pause": _LOCAL_ENDS, "resume": _LOCAL_ENDS}
+_SENT = {spec.name for platform in PLATFORMS.values() for spec in platform.commands if spec.sent}
 BRIDGE_COMMANDS = ("ping", "health", "log_level", "reload")
 RELOADS = ("ok", "failed")
 OWN_COMMANDS = 4  # that a configuration names are counted by name, more as `other`: at most 150 series per backend
@@ -89,9 +94,16 @@ class Meter:
     command_seconds: Histogram = field(default_factory=lambda: Histogram(_COMMAND))
 
 
-def commands_table(names: Iterable[str]) -> dict[tuple[str, str], int]:
-    """The counts of commands by name and final status; a name nobody has is counted as `other`."""
-    return {(name, status): 0 for name in (*names, "other") for status in STATUSES}
+def commands_table(names: Collection[str]) -> dict[tuple[str, str], int]:
+    """The counts of commands by name and each status that can be its last; a name nobody has is `other`."""
+    places = [(name, status) for name in (*names, "other") for status in _ENDS.get(name, ENDS)]
+    return dict.fromkeys([*((name, "sent") for name in names if name in _SENT), *places], 0)
+
+
+def count_command(table: dict[tuple[str, str], int], name: str, status: str) -> None:
+    """One more that ended so."""
+    place = next((one for one in ((name, status), ("other", status)) if one in table), _OTHER)
+    table[place] += 1
 
 
 @dataclass

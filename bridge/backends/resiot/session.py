@@ -31,7 +31,7 @@ from bridge.times import rfc3339
 from bridge.topics import level
 
 EVENTS = ("up", "join", "tx", "txack", "ack", "alive", "rx", "unknown", "gap")
-COMMANDS = (CommandSpec("downlink", Downlink, "application/+/device/+", Downlink.bytes),)
+COMMANDS = (CommandSpec("downlink", Downlink, "application/+/device/+", Downlink.bytes, sent=True),)
 MAIN = "main"
 
 Heard = Event | State | Unread
