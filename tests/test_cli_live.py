@@ -130,7 +130,7 @@ def _calm(text: str) -> bool:
 
 async def test_demo_shows_itself_and_ends_in_time(free_port: Callable[[], int]) -> None:
     port = str(free_port())
-    async with running("demo", "--port", port, "--seconds", "2") as demo:
+    async with running("demo", "--port", port, "--seconds", "4") as demo:
         first = await demo.line(bool)
         assert "resiot" in first
         line = await demo.line(lambda text: "resiot.up" in text)
