@@ -36,6 +36,7 @@ class Keeping:
         self._warn: Callable[[str | None], None] = lambda warning: None
         self._wake: Callable[[], None] = lambda: None
         self._outbox, self._notes, self._spool, self._log = outbox, notes, spool, log
+        notes.kept = True
         self._open = False
         self._trouble: str | None = None
         self._lost = 0  # events that the disk lost, of which was told

@@ -26,7 +26,7 @@ from bridge.state_topic import StateTopic
 from bridge.watch.metrics import Meter
 
 _ROOM_S = 0.05  # how often what is pulled looks for room
-_TURN = 128  # frames of one link that are read before others have their turn
+_TURN = 64  # frames of one link that are read before others have their turn
 
 
 class Talk(Protocol):

@@ -25,6 +25,7 @@ class Notes:
     """
 
     def __init__(self) -> None:
+        self.kept = False  # on disk
         self.memory: bytes | None = None
         self.seen: Instant | None = None
         self.topics: set[str] = set()
@@ -42,7 +43,8 @@ class Notes:
         """A topic has a retained message from now on, or none any more."""
         if there is not (topic in self.topics):
             (self.topics.add if there else self.topics.discard)(topic)
-            self._topics_unsaved[topic] = there
+            if self.kept:
+                self._topics_unsaved[topic] = there
 
     def lost(self) -> None:
         """What was written is gone: all of it is to be written again."""

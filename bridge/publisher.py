@@ -32,6 +32,7 @@ from bridge.topics import too_long
 from bridge.watch.metrics import MqttMeter
 
 WINDOW = 2_000  # unacknowledged publishes at most; the broker's Receive Maximum may say less
+_IN_A_ROW = 16  # events between two states
 _QUOTA_PAUSE_S = (0.2, 5.0)
 _WHY_S = 0.1
 
@@ -300,7 +301,7 @@ class Publisher:
                 self.announced.set()
 
     def _publish_next(self, connection: Connection, window: int) -> bool:
-        """One of what waits: responses first, then states and events in turn; events alone go in a row."""
+        """Some of what waits: responses first, then states and events in turn."""
         if self._responses:
             self._send(connection, "response", self._responses[0], 1)
             self._responses.popleft()  # only now: publishing may find the connection gone
@@ -324,7 +325,7 @@ class Publisher:
         assert self._outbox is not None
         flying, peek, publish, fits = self._flying, self._outbox.peek, connection.publish, connection.fits
         qos, now, any_sent = self.options.qos, time.monotonic(), False
-        room = 1 if self.states.waiting() else window - len(flying)
+        room = min(window - len(flying), _IN_A_ROW if self.states.waiting() else window)
         while room > 0 and (entry := peek()) is not None:
             message, any_sent = entry.message, True
             if connection.maximum_packet_size is not None and not fits(message):

@@ -17,7 +17,7 @@ from bridge.topics import level
 _CHANGED_S, _ALIVE_S = 5.0, 60.0  # how often they are remembered: with a change of who is online, without one
 
 
-class _Gateway(Struct):
+class _Gateway(Struct, gc=False):
     """seen: Instant.mono of its last sign of life · last_alive: RFC 3339 UTC of its last keep-alive."""
 
     seen: float

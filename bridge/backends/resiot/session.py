@@ -13,6 +13,7 @@ from bridge.backends.resiot.downlink import Downlink
 from bridge.backends.resiot.downlinks import Downlinks
 from bridge.backends.resiot.gateways import Gateways
 from bridge.backends.resiot.options import ResiotOptions
+from bridge.backends.resiot.usual import Usual
 from bridge.backends.resiot.usual import read as read_usual
 from bridge.backends.session import (
     NOTHING,
@@ -61,9 +62,7 @@ class ResiotSession:
 
     def received(self, link: str, frame: bytes, now: Instant) -> Step:
         if (usual := read_usual(frame)) is not None:
-            event, gateways = usual
-            back = self._gateways.heard(gateways, now)
-            return Step((event, *back), wake=self._wake()) if back else Step((event,))
+            return self._usual(usual, now)
         heard: list[Heard] = []
         do: list[Send] = []
         for message in read_json(frame):
@@ -120,6 +119,17 @@ class ResiotSession:
         if self._open:
             due.append(self._gateways.due())
         return min((moment for moment in due if moment is not None), default=None)
+
+    def _usual(self, told: Usual, now: Instant) -> Step:
+        if told.events[0].type == "alive":
+            last = told.events[0].time or ""
+            states = [self._gateways.alive(eui, last, now) for eui in told.gateways]
+        else:
+            states = self._gateways.heard(told.gateways, now) if told.gateways else []
+            if told.reference:
+                self._downlinks.told(told.events[0].type, told.reference, now)
+                return Step((*told.events, *states, *self._downlinks.take()), wake=self._wake())
+        return Step((*told.events, *states), wake=self._wake()) if states else Step(told.events)
 
     def _communication(self, told: frames.Communication, heard: list[Heard], now: Instant) -> None:
         if told.kind in ("alive", "rx") and told.gateways:

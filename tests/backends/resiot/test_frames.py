@@ -475,10 +475,13 @@ def test_a_number_that_is_read_is_exactly_what_was_told(value: Any) -> None:
 # The usual uplink, read in one go, is the same as read field by field.
 
 
+USUAL = (RESIOT_UP, RESIOT_JOIN, RESIOT_ALIVE, RESIOT_TX)
+
+
 @st.composite
 def nearly_usual(draw: st.DrawFn) -> str:
-    """The page's comm_rx with a few values said otherwise."""
-    message = json.loads(RESIOT_UP)
+    """One of the page's messages with a few values said otherwise."""
+    message = json.loads(draw(st.sampled_from(USUAL)))
     values = st.sampled_from(
         [5, "5", 5.0, "5.0", "05", " 5", "+5", "1_0", -1, "-0", -0.0, 0, 300, "1e3", 1e3, 2**53, 2**53 + 1, str(2**60),
          10**30, "1e12", "nan", "inf", "", None, True, "true", "True", "5.", ".5", "٥", [], ["AA"], ["aa", "aa"], [""],
@@ -493,21 +496,31 @@ def nearly_usual(draw: st.DrawFn) -> str:
 
 @given(nearly_usual())
 @example(RESIOT_UP)
-@settings(deadline=None, print_blob=True, max_examples=300)
+@settings(deadline=None, print_blob=True, max_examples=600)
 def test_the_quick_way_reads_the_same_as_the_thorough_one(frame: str) -> None:
     quick = usual.read(frame.encode())
     if quick is not None:
-        event, gateways = quick
         told = communication(json.loads(frame))
-        subject = f"application/{level(told.app_eui)}/device/{level(told.dev_eui)}"
-        assert event == Event(subject, told.kind, told.data[0], told.time, told.extra, told.told)
-        assert gateways == list(told.gateways)
-        assert not told.reference
-        assert msgspec.json.encode(event.data) == msgspec.json.encode(told.data[0])
+        assert quick.events == tuple(
+            Event(subject, told.kind, data, told.time, told.extra, told.told)
+            for subject, data in zip(subjects(told), told.data, strict=True)
+        )
+        assert quick.gateways == list(told.gateways)
+        assert quick.reference == told.reference
+        assert [msgspec.json.encode(one.data) for one in quick.events] == [
+            msgspec.json.encode(one) for one in told.data
+        ]
 
 
-def test_the_usual_uplink_is_read_the_quick_way() -> None:
-    assert usual.read(RESIOT_UP.encode()) is not None
+def subjects(told: Communication) -> list[str]:
+    if told.kind == "alive":
+        return [f"gateway/{level(eui)}" for eui in told.gateways]
+    return [f"application/{level(told.app_eui)}/device/{level(told.dev_eui)}"]
+
+
+@pytest.mark.parametrize("frame", USUAL)
+def test_the_usual_messages_are_read_the_quick_way(frame: str) -> None:
+    assert usual.read(frame.encode()) is not None
 
 
 # Nothing is lost silently.
