@@ -181,9 +181,7 @@ class Spool:
                 self._write_change(writer, change)
         except (sqlite3.Error, OSError) as error:
             raise Unusable(error) from None
-        with contextlib.suppress(
-            sqlite3.Error, OSError
-        ):  # it is written, whatever fails now
+        with contextlib.suppress(sqlite3.Error, OSError):  # it is written, whatever fails now
             self._measure(self._writer)
             if group.gone and not chunks:
                 self._shrink(self._writer)
