@@ -242,9 +242,10 @@ class Twin(RuleBasedStateMachine):
             self.names += 1
             self.places += 1
             self.received += 1
-            self.grow_old()
             self.box.append(message(str(self.names), size), kind, self.now())
             self.waits.append(One(str(self.names), size, self.unix, self.mono, place=self.places))
+            if self.bytes() > self.limit:
+                self.grow_old()
             self.make_room()
 
     @rule(count=st.integers(1, WINDOW))
