@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 SIZE = "96m"
+_CHECK_SUM = 4  # bytes at the end of what is written
 
 
 class Disk:
@@ -76,14 +77,15 @@ def waiting_in(outbox: Path, backend: str) -> int | None:
 
 
 def _count(connection: sqlite3.Connection) -> int:
-    head = connection.execute("SELECT value FROM note WHERE key = 'head'").fetchone()
-    chunks = connection.execute("SELECT first, last, events, body FROM chunk").fetchall()
-    return sum(_left(head[0] if head else 0, *chunk) for chunk in chunks)
+    told = connection.execute("SELECT value FROM note WHERE key = 'head'").fetchone()
+    head = int(str(told[0]).partition(" ")[0]) if told else 0  # behind it is a check sum
+    chunks = connection.execute("SELECT first, events, body FROM chunk").fetchall()
+    return sum(_left(head, *chunk) for chunk in chunks)
 
 
-def _left(head: int, first: int, last: int, events: int, body: bytes) -> int:
+def _left(head: int, first: int, events: int, body: bytes) -> int:
     """What of a chunk still waits: what is behind the head."""
     if first >= head:
         return events
-    positions = [entry[0] for entry in msgspec.msgpack.decode(body)]
+    positions = [entry[0] for entry in msgspec.msgpack.decode(body[:-_CHECK_SUM])]
     return sum(position - positions[0] + first >= head for position in positions)
