@@ -26,11 +26,11 @@ from bridge.commands import COMMON, Commands, NoFields, filters
 from bridge.config import Config, secrets
 from bridge.errors import BadCommand, BadConfig, Fatal
 from bridge.links.backoff import Backoff
+from bridge.lock import lock
 from bridge.model import Message
 from bridge.options import CommandOptions
 from bridge.payloads import JSON_PROPERTIES
 from bridge.publisher import Publisher
-from bridge.spool import lock
 from bridge.supervisor import supervise
 from bridge.times import rfc3339
 from bridge.unit import House, Lasting, Unit, health, make

@@ -11,99 +11,21 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Literal, Protocol
 
-from msgspec import Struct
-
+from bridge.ledger import DropReason, Ledger
 from bridge.model import Instant, Message
 from bridge.options import OutboxOptions
+from bridge.shelf import PLACE, Chunk, Entry, Found, Group, Shelf, group_bytes
 from bridge.topics import too_long
 
-DropReason = Literal["outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown", "unreadable"]
-DROP_REASONS: tuple[DropReason, ...] = ("outbox_full", "too_old", "too_large", "topic_too_long", "refused", "shutdown")
-PLACE = 48  # bytes beside the message that an event takes on the shelf
 _NONE = -1
 _KEEP = 4 * 2**20  # bytes at the front that stay in memory though they are on the shelf, at most
-_GROUP, _GROUP_BYTES = 5_000, 4 * 2**20  # events written at once, at most
+_GROUP = 5_000  # events written at once, at most
 
 
 def keep(max_bytes: int) -> int:
     """Bytes that stay in memory though they are on the shelf."""
     return min(_KEEP, max_bytes // 4)
-
-
-def group_bytes(max_bytes: int) -> int:
-    """Bytes that are written at once, but for an event that is larger alone."""
-    return min(_GROUP_BYTES, max_bytes // 16)
-
-
-class Ledger(Struct):
-    """Every event of this process, by what became of it (README, Metrics)."""
-
-    received: dict[str, int]
-    dropped: dict[str, int]
-    recovered: int = 0
-    published: int = 0
-
-    @classmethod
-    def of(cls, types: Iterable[str]) -> "Ledger":
-        return cls(received=dict.fromkeys((*types, "other"), 0), dropped=dict.fromkeys(DROP_REASONS, 0))
-
-
-class Entry(Struct, frozen=True, array_like=True, gc=False):
-    """One event that waits. position: its place in the order · recorded: when it was read."""
-
-    position: int
-    message: Message
-    recorded: Instant
-
-
-class Found(Struct, frozen=True):
-    """What a shelf held when it was opened: positions from `first` up to (not with) `end`."""
-
-    first: int
-    end: int
-    events: int
-    bytes: int
-
-
-class Chunk(Struct):
-    """Events that were written together, and are forgotten together.
-
-    left: how many of them still wait, in memory · total: how many were written.
-    """
-
-    first: int
-    last: int
-    total: int
-    bytes: int
-    left: int
-
-
-class Shelf(Protocol):
-    """Where what was written can be read again. used: bytes it takes, with what the next group may take at most."""
-
-    used: int
-
-    def read(self, position: int) -> tuple[Chunk, Sequence[Entry]] | None:
-        """The chunk at or behind a position, with its events from there on (none where they cannot be decoded).
-
-        None: there is no such chunk. Raises OSError where the shelf cannot be read.
-        """
-
-
-class Group(Struct, frozen=True):
-    """What is to be written at once.
-
-    gone: chunks to forget, by their first position · head: what is before it has left · whole: no
-    other event is unwritten · more: there is more of what was asked for.
-    """
-
-    entries: list[Entry]
-    gone: list[int]
-    head: int
-    whole: bool
-    more: bool = False
 
 
 class Outbox:

@@ -7,7 +7,6 @@
 """
 
 import contextlib
-import fcntl
 import os
 import re
 import sqlite3
@@ -21,10 +20,9 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from bridge.errors import Fatal
 from bridge.model import Instant
 from bridge.notes import Change
-from bridge.outbox import PLACE, Chunk, Entry, Found, Group, group_bytes
+from bridge.shelf import PLACE, Chunk, Entry, Found, Group, group_bytes
 
 _APPLICATION, _VERSION = 0x77733271, 1  # of the file: "ws2q"
 _PAGE, _SMALL_PAGE = 16 * 1024, 4 * 1024  # large pages leave little unused between payloads of a kilobyte
@@ -76,28 +74,6 @@ class Recalled(Struct, frozen=True):
     memory: bytes | None
     seen: float | None
     topics: set[str]
-
-
-def lock(folder: Path) -> int:
-    """Takes the folder for this process, for as long as it lives; returns the lock's descriptor.
-
-    Raises Fatal where another process has it, OSError where the folder cannot be made or written.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        other = os.read(descriptor, 20).decode("ascii", "replace").strip()
-        os.close(descriptor)
-        raise Fatal(
-            f"outbox.path: {folder} is in use by another ws2mqtt (process {other or 'unknown'}); "
-            "stop that one, or give each a folder of its own"
-        ) from None
-    with contextlib.suppress(OSError):  # a full disk: the lock holds without the number
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-    return descriptor
 
 
 class Spool:

@@ -5,9 +5,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from bridge.ledger import DROP_REASONS, DropReason
 from bridge.model import Instant, Message
 from bridge.options import Duration, OutboxOptions, Size
-from bridge.outbox import DROP_REASONS, DropReason, Entry, Outbox
+from bridge.outbox import Outbox
+from bridge.shelf import Entry
 from bridge.topics import MAX_TOPIC_BYTES
 
 TYPES = ("up", "join")

@@ -15,10 +15,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from bridge.ledger import DropReason
 from bridge.model import Instant, Message
 from bridge.notes import Change
 from bridge.options import Duration, OutboxOptions, Size
-from bridge.outbox import PLACE, Chunk, DropReason, Entry, Group, Outbox, group_bytes, keep
+from bridge.outbox import Outbox, keep
+from bridge.shelf import PLACE, Chunk, Entry, Group, group_bytes
 from bridge.spool import Spool, Unusable
 
 TYPES = ("up", "join")

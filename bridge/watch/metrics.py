@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.backends import PLATFORMS
-from bridge.outbox import Ledger
+from bridge.ledger import Ledger
 
 BRIDGE = "bridge"
 CONNECT_OUTCOMES = ("ok", "refused", "failed")

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from bridge.outbox import Entry
+from bridge.shelf import Entry
 from tests.support import NotSeen
 
 _POLL_S = 0.02
