@@ -69,6 +69,7 @@ class App:
         self.meters = Meters()
         self.units: dict[str, Unit] = {}
         self.lasting: dict[str, Lasting] = {}
+        self._numbered: dict[str, int] = {}  # events of backends that were removed: they may come back
         self.draining = False
         self.port: int | None = None  # of http
         self._stop = asyncio.Event()
@@ -211,6 +212,7 @@ class App:
         lasting = self.lasting.get(name)
         if lasting is None:
             lasting = self.lasting[name] = Lasting.of(name, word, self.config.outbox, self.session)
+            lasting.outbox.numbered = self._numbered.get(name, 0)
         self.meters.backends[name] = lasting.meter
         unit = self.units[name] = make(self._house, name, options, lasting)
         unit.start()
@@ -297,7 +299,9 @@ class App:
 
     async def _forget(self, name: str) -> None:
         """A backend that is gone, or became another platform: what it still held is on disk, or lost and counted."""
-        await self._put_away(name, self.lasting.pop(name), "removed from the configuration")
+        lasting = self.lasting.pop(name)
+        await self._put_away(name, lasting, "removed from the configuration")
+        self._numbered[name] = lasting.outbox.numbered
         self.meters.backends.pop(name, None)
 
     async def _change_broker(self) -> None:

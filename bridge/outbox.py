@@ -45,7 +45,7 @@ class Outbox:
         self._head = 0  # the oldest that waits
         self._unsent = 0  # the oldest that is not on its way
         self._end = 0
-        self._number = 0
+        self.numbered = 0  # events so far; goes on where the backend comes back in the same process
         self._place = 0
         self._shelf: Shelf | None = None
         self._loose = 0  # bytes that are not on it
@@ -59,8 +59,8 @@ class Outbox:
 
     def number(self) -> int:
         """The next event's number, from 1: given on reading, so that a hole is a counted drop."""
-        self._number += 1
-        return self._number
+        self.numbered += 1
+        return self.numbered
 
     def __len__(self) -> int:
         return len(self._entries) + self._stored

@@ -185,6 +185,22 @@ async def test_a_removed_backend_sends_what_it_has_read(broker: MosquittoFactory
         assert "events of a removed backend dropped" not in home.bridge.log
 
 
+async def test_a_backend_that_comes_back_counts_on(mosquitto: Mosquitto, base: str, tmp_path: Path) -> None:
+    """Session and sequence together name one event, in one life of the process."""
+    async with house(mosquitto, tmp_path, base) as home:
+        await home.say(up(1))
+        await home.until_uplinks(1)
+        before = home.config["backends"]
+        home.reconfigure(backends={})
+        await reload(home)
+        mark = home.mark
+        home.reconfigure(backends=before)
+        await reload(home)
+        await home.state("online", since=mark)
+        await home.say(up(2))
+        assert sequences(await home.until_uplinks(2)) == [1, 2]
+
+
 async def test_log_and_http_are_changed(mosquitto: Mosquitto, base: str, tmp_path: Path, free_port: Any) -> None:
     async with house(mosquitto, tmp_path, base) as home:
         old = home.bridge.http_url

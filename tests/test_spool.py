@@ -351,7 +351,7 @@ def test_a_file_cut_anywhere(sound: bytes, memory: Path) -> None:
 def test_one_process_has_the_folder(tmp_path: Path) -> None:
     """And it is free again when that one dies, however it does."""
     program = (
-        "import sys, pathlib, bridge.spool; bridge.spool.lock(pathlib.Path(sys.argv[1])); "
+        "import sys, pathlib, bridge.lock; bridge.lock.lock(pathlib.Path(sys.argv[1])); "
         "print('locked', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen(
