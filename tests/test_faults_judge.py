@@ -61,7 +61,7 @@ class Story:
         self.take(Copy(0, f"ff{sequence:030x}", session, sequence, sequence, Gap(since, until, "closed", session)))
 
     def take(self, copy: Copy) -> None:
-        self.lives.all[-1].acknowledged += 1
+        self.lives.acknowledged(copy.session, copy.sequence)
         self.heard.acknowledged(copy, self.clock, self.told.last)
 
     def scrape(self, received: int, published: int, waiting: int = 0, dropped: int = 0, recovered: int = 0) -> None:
@@ -301,9 +301,38 @@ def restart_untold(story: Story) -> None:
     story.hear(story.say(5), shift=-8)
 
 
+def recovered_miscounted(story: Story) -> None:
+    story.hear(story.say(10)[:4])
+    story.end("terminated")
+    story.begin().on_disk = 6
+    story.scrape(0, 0, waiting=5, recovered=5)
+
+
+def recovered_from_nowhere(story: Story) -> None:
+    numbers = story.say(10)
+    story.hear(numbers[:4])
+    story.end("terminated")
+    story.begin().on_disk = 5
+    story.hear(numbers[4:], life=1)
+    story.scrape(0, 5, recovered=5)
+
+
+def recovered_and_withheld(story: Story) -> None:
+    numbers = story.say(10)
+    story.hear(numbers[:4])
+    story.end("terminated")
+    story.begin().on_disk = 6
+    story.hear(numbers[4:8], life=1)
+    story.hear(numbers[6:8], life=1)
+    story.scrape(0, 6, recovered=6)
+
+
 @pytest.mark.parametrize(
     ("tell", "durable", "verdict"),
     [
+        (recovered_miscounted, True, "recovered: life 2, scrape 1: 5 recovered, 6 were on disk"),
+        (recovered_from_nowhere, True, "recovered: life 2, scrape 1: 5 recovered, 6 of earlier lives published"),
+        (recovered_and_withheld, True, "recovered: life 2, scrape 1: 6 recovered, nothing waits, and only 4"),
         (one_lost, False, "lost: number 5 of life 1"),
         (end_lost, False, "lost: numbers 9 to 10 of life 1"),
         (read_and_lost, False, "lost: life 1"),

@@ -12,9 +12,10 @@ def told(report: Report) -> str:
     plan, verdict = report.plan, report.verdict
     faults = "".join(f"\n    {count:4} {name}" for name, count in sorted(report.faults.items()))
     lost = ", ".join(f"{count} {why}" for why, count in sorted(verdict.lost.items())) or "none"
+    where = f"outbox on disk, flush {report.flush:g} s" if plan.durable else "outbox in memory only"
     costs = ", ".join(f"{count} (of the last {age:.3f} s)" if count else "0" for count, age in verdict.at_kill)
     lines = [
-        f"seed {plan.seed}, {'durable outbox' if plan.durable else 'memory only'}, {report.seconds:.1f} s",
+        f"seed {plan.seed}, {where}, {report.seconds:.1f} s",
         f"faults         {report.faults.total()}{faults}",
         *(f"skipped        {one}" for one in report.skipped),
         f"events         {report.said} said, {report.handed} of them to a living socket",

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,9 +17,10 @@ from typing import TextIO
 from tests.faults.disk import mounted
 from tests.faults.judge import Verdict, judge
 from tests.faults.troubles import TROUBLES, Trouble
-from tests.faults.world import BACKEND, FLUSH_S, World, picture
+from tests.faults.world import BACKEND, World, picture
 from tests.support import NotSeen
 
+FLUSHES = (0.05, 0.05, 0.0)  # seconds; 0: written before it is published
 _AGAIN_S = 90.0  # until things work again after a trouble; what waits longest is a broker that was taken over, 30 s
 _YOUNG_S, _YOUNG_DEATHS = 3.5, 2  # see _settled()
 _TWO = 0.4  # how often a second trouble meets the first
@@ -42,9 +43,10 @@ class Plan:
 
 @dataclass
 class Report:
-    """What came of a run; folder: where its logs are, where something was wrong."""
+    """What came of a run. flush: seconds, of the outbox · folder: where its logs are, where something was wrong."""
 
     plan: Plan
+    flush: float = 0.0
     faults: Counter[str] = field(default_factory=Counter)
     skipped: list[str] = field(default_factory=list)
     said: int = 0
@@ -73,11 +75,12 @@ async def run(plan: Plan) -> Report:
     try:
         with mounted(folder / "disk") as disk, (folder / "story.txt").open("a", encoding="utf-8", buffering=1) as story:
             outbox = folder / "disk" / "outbox" if plan.durable else None
-            world = World(folder, rng, outbox, disk if plan.durable else None)
+            report.flush = rng.choice(FLUSHES)
+            world = World(folder, rng, outbox, disk if plan.durable else None, report.flush)
             async with world:
                 await Conductor(world, plan, report, story).conduct()
     except* (NotSeen, OSError, RuntimeError) as wrong:
-        report.verdict.problems[:0] = [f"stuck: {error}" for error in wrong.exceptions]
+        report.verdict.problems[:0] = [f"stuck: {error!r}" for error in _flat(wrong)]
     report.seconds = time.monotonic() - began
     if world is not None:
         _sum_up(report, world)
@@ -87,6 +90,11 @@ async def run(plan: Plan) -> Report:
     else:
         shutil.rmtree(folder, ignore_errors=True)
     return report
+
+
+def _flat(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        yield from _flat(error) if isinstance(error, BaseExceptionGroup) else (error,)
 
 
 def _sum_up(report: Report, world: World) -> None:
@@ -184,7 +192,9 @@ class Conductor:
     def _judge(self) -> None:
         world, report = self._world, self._report
         world.look_at_log()
-        verdict = report.verdict = judge(world.told, world.heard, world.lives, durable=world.durable, flush=FLUSH_S)
+        verdict = report.verdict = judge(
+            world.told, world.heard, world.lives, durable=world.durable, flush=report.flush
+        )
         missing = world.witness.missing(world.heard)
         if missing:
             world.problems.add("witness", f"{len(missing)} acknowledged numbers never came out: {missing[:10]}")

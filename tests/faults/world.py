@@ -30,7 +30,6 @@ from tests.support.process import BridgeProcess, Line, Scrape
 
 BACKEND = "lora"
 PASSWORD = "the right word"
-FLUSH_S = 0.05
 _SCRAPE_S = 0.2
 _POLL_S = 0.01
 _FAST = {"initial": "50ms", "max": "200ms"}
@@ -42,11 +41,11 @@ _SAVING = ("persistence true", "autosave_interval 1")
 class World:
     """An async context manager: the bridge runs inside. outbox: the folder of the durable outbox; None: memory only.
 
-    disk: what the outbox lies on, where that can be broken · disk_broken: it is, just now.
+    disk: what the outbox lies on, where that can be broken · flush: seconds · disk_broken: it is, just now.
     """
 
-    def __init__(self, folder: Path, rng: random.Random, outbox: Path | None = None, disk: Disk | None = None) -> None:
-        self.folder, self.rng, self.outbox, self.disk = folder, rng, outbox, disk
+    def __init__(self, folder: Path, rng: random.Random, outbox: Path | None, disk: Disk | None, flush: float) -> None:
+        self.folder, self.rng, self.outbox, self.disk, self._flush = folder, rng, outbox, disk, flush
         self.disk_broken = False
         self.base = f"faults-{secrets.token_hex(4)}"
         self.told, self.heard, self.lives = Told(), Heard(), Lives()
@@ -99,7 +98,7 @@ class World:
         self, mqtt: Mapping[str, Any] | None = None, backend: Mapping[str, Any] | None = None, **more: Any
     ) -> Any:
         """The bridge's configuration, with changes."""
-        outbox = {"flush": f"{int(FLUSH_S * 1000)}ms", "path": str(self.outbox) if self.outbox else None}
+        outbox = {"flush": f"{int(self._flush * 1000)}ms", "path": str(self.outbox) if self.outbox else None}
         return {
             "mqtt": {
                 "url": self.wire.url, "base_topic": self.base, "client_id": self.base, "reconnect": _FAST,
