@@ -3,7 +3,8 @@
 1. What is not acknowledged within `flush` is written, in groups, on a thread of its own: a healthy broker needs
    no disk.
 2. With `flush: 0s` nothing is published before it is written.
-3. A session's memory is written together with every event it was told before.
+3. A session's memory, and the last sign of life, are written together with every event that was read before: what
+   they let a later session believe to be told is on disk.
 4. While the disk fails (full, read-only …) events wait in memory as without one; that is said, and tried again.
 """
 
@@ -119,9 +120,11 @@ class Keeping:
         if not self._open and not self._reopened():
             return False
         notes, outbox = self._notes, self._outbox
-        notes.seen = self._sign() or notes.seen
-        everything = everything or notes.news()
+        sign = self._sign()
+        everything = everything or notes.news() or (sign is not None and notes.stale(sign, SEEN_S))
         group = outbox.unwritten(None if everything else instant().mono - outbox.options.flush / 2)
+        if sign is not None and group.whole:
+            notes.seen = sign
         change = notes.unsaved(memory=group.whole, older=0.0 if self._closing else SEEN_S)
         if outbox.idle(group) and not change:
             self._calm = not len(outbox)

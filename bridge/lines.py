@@ -126,8 +126,8 @@ class Lines:
             await asyncio.wait(tasks, timeout=2.0)
 
     def sign(self) -> Instant | None:
-        """The last sign of life of any link, if one is open."""
-        mono = max((line.link.heard for line in self._lines.values() if line.link is not None), default=0.0)
+        """The last sign of life of any link, if one is open; what it said until then has been read."""
+        mono = max((line.link.read for line in self._lines.values() if line.link is not None), default=0.0)
         now = instant()
         return Instant(mono, now.unix - (now.mono - mono)) if mono else None
 
@@ -191,7 +191,7 @@ class Lines:
         if line.link is None:
             outcome = "refused" if gone.kind == "refused" else "failed"
             self._meter.websocket_connects[outcome] += 1
-        seen = self._last_sign(line, gone, now)
+        seen = self._last_sign(line, now)
         if gone.kind == "too_large":
             self._talk.carry(Step(heard=(Unread("too_large", b""),)), now)
         if line.link is not None and now.mono - line.opened > self._talk.options.reconnect.max:
@@ -211,11 +211,11 @@ class Lines:
             extra = {"link": name, "reason": loss.error, "next_retry": self._talk.state.now.next_retry}
             self._log.warning("lost" if line.link else "not connected", extra=extra)
 
-    def _last_sign(self, line: _Line, gone: Gone, now: Instant) -> Instant:
-        """When the link was last alive: now, if the platform itself closed it."""
+    def _last_sign(self, line: _Line, now: Instant) -> Instant:
+        """When the link was last alive; a close frame is a sign of life, too."""
         if line.link is None:
             return self._talk.notes.seen or now
-        mono = now.mono if gone.kind in ("closed", "asked", "too_large") else line.link.heard or now.mono
+        mono = line.link.heard or now.mono
         self._talk.notes.seen = Instant(mono, now.unix - (now.mono - mono))
         return self._talk.notes.seen
 

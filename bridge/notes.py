@@ -55,12 +55,15 @@ class Notes:
         """Whether there is a new memory: it is to be written together with every event before it."""
         return self.memory is not self._memory_saved
 
+    def stale(self, sign: Instant, older: float) -> bool:
+        """Whether a sign of life is so much (seconds) later than what is on disk that it is to be written."""
+        return self._seen_saved is None or sign.mono - self._seen_saved.mono > older
+
     def unsaved(self, *, memory: bool, older: float) -> Change:
         """memory: with the memory · older: how long ago (seconds) `seen` must have been written to be written again."""
-        stale = self.seen is not None and (self._seen_saved is None or self.seen.mono - self._seen_saved.mono > older)
         return Change(
             self.memory if memory and self.news() else None,
-            self.seen if stale else None,
+            self.seen if self.seen is not None and self.stale(self.seen, older) else None,
             dict(self._topics_unsaved),
         )
 

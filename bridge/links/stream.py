@@ -29,6 +29,8 @@ class Stream(ClientConnection):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.heard = 0.0  # time.monotonic() of the last sign of life
+        self._read = 0.0  # the same, of the batch that was read last
+        self._reading = False
         self._limit = self.protocol.max_message_size or 0  # what is larger is websockets' to refuse
         self._frames: list[bytes] = []
         self._theirs = 0  # messages that websockets has, or is getting
@@ -47,18 +49,27 @@ class Stream(ClientConnection):
         while True:
             if self._frames:
                 batch, self._frames = self._frames, []
+                heard, self._reading = self.heard, True
                 yield batch
+                self._read, self._reading = heard, False
                 if not self._frames:
                     self.transport.resume_reading()
             elif self._theirs or self._fragmented or self._all_theirs or self._ended:
                 async with asyncio.timeout(idle):
                     frame = await self.recv(decode=False)
                 self._theirs -= 1
+                heard, self._reading = self.heard, True
                 yield [frame]
+                self._read, self._reading = heard, False
             else:
                 self._stirred = self.loop.create_future()
                 async with asyncio.timeout(idle):
                     await self._stirred
+
+    @property
+    def read(self) -> float:
+        """time.monotonic() up to which everything that was heard has been read."""
+        return self._read if self._reading or self._frames or self._theirs else self.heard
 
     def data_received(self, data: bytes) -> None:
         self.heard = time.monotonic()

@@ -89,6 +89,11 @@ class Link:
         """time.monotonic() of the last sign of life."""
         return self._socket.heard
 
+    @property
+    def read(self) -> float:
+        """The same, but not later than what has been read of it."""
+        return self._socket.read
+
     async def frames(self) -> AsyncIterator[list[bytes]]:
         """Data frames in batches, until the end: raises Gone."""
         idle = self._options.idle
