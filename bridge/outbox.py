@@ -242,7 +242,8 @@ class Outbox:
         for chunk in chunks:
             waiting = islice(entries, chunk.total)
             left = [entry.position for entry in waiting if entry.position in self._entries]
-            self._loose -= sum(self._entries[position].message.size + self._place for position in left)
+            whole = len(left) == chunk.total
+            self._loose -= chunk.bytes if whole else sum(self._entries[at].message.size + self._place for at in left)
             self._place_chunk(chunk, left)
         self._make_room()
         self._measure()
