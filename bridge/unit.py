@@ -18,6 +18,7 @@ from bridge.notes import Notes
 from bridge.options import BackendOptions, MqttOptions, OutboxOptions
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
+from bridge.permit import ALWAYS, Permit
 from bridge.publisher import Publisher
 from bridge.spool import Spool
 from bridge.state_topic import BackendState
@@ -35,6 +36,7 @@ class House:
     session: str  # the bridge's start, in milliseconds since 1970
     announced: asyncio.Event  # bridge/state is out
     redact: Callable[[str], str]
+    permit: Permit = ALWAYS
 
 
 @dataclass
@@ -189,6 +191,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         changed=lambda warning: crossing.state.warn("mqtt", warning),
         retained=lasting.notes.retained,
         after=house.announced,
+        permit=house.permit,
     )
     crossing = Crossing(
         name,
@@ -203,6 +206,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         abandon=lambda why: commands.abandon(why),
         redact=house.redact,
         notes=lasting.notes,
+        permit=house.permit,
     )
     commands = Commands(
         base=mqtt.base_topic,
