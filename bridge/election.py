@@ -159,8 +159,9 @@ class Election:
         transitions = (old.lease_transitions or 0) + (not mine and action == "take")
         since = old.acquire_time if mine and old.acquire_time else _micro(now)
         spec = Spec(self.me, math.ceil(self.timing.duration), since, _micro(now), transitions)
-        if self.granted == NEVER:  # we have not heard any platform yet: what is known of them is handed on
-            seen = {**self._told_seen(), **seen}
+        if self.until <= now.mono:  # we have not heard any platform yet: what is known of them is handed on
+            told = self._told_seen()
+            seen = {name: max(told.get(name, NEVER), seen.get(name, NEVER)) for name in (*told, *seen)}
         return Ask(action, self._body(spec, seen, action == "create"))
 
     def _body(self, spec: Spec, seen: Mapping[str, float], new: bool = False) -> bytes:
