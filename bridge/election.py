@@ -135,7 +135,7 @@ class Election:
     def give_back(self, now: Instant, seen: Mapping[str, float]) -> Ask | None:
         """The request that makes room for others; None: there is nothing to give back. Everything has to be stopped."""
         self.until = self.ends = NEVER
-        if not self.wrote or self._absent:
+        if not self.wrote or (self._absent and not self._stale):
             return None
         if self._stale or self._record is None:
             return Ask("look")
@@ -153,7 +153,7 @@ class Election:
         return float(told) if told else self.timing.duration
 
     def _write(self, action: Action, now: Instant, seen: Mapping[str, float]) -> Ask:
-        self.wrote = True
+        self.wrote = self._stale = True  # until it is answered
         old = self._record.spec if self._record is not None and action == "take" else Spec()
         mine = old.holder_identity == self.me
         transitions = (old.lease_transitions or 0) + (not mine and action == "take")

@@ -259,6 +259,6 @@ class Lease(Permit):
             self._log.info("answers about the lease again", extra={"lease": str(self)})
         self._trouble = bool(election.trouble)
         if election.holder != self._said and election.holder:
-            mine = election.holder == election.me
-            self._log.info("lease held", extra={"lease": str(self), "holder": election.holder, "ours": mine})
             self._said = election.holder
+            if election.holder != election.me:
+                self._log.info("standby: another replica is active", extra={"lease": str(self), "holder": self._said})

@@ -8,7 +8,6 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from bridge.clock import instant
@@ -50,20 +49,21 @@ class Terms:
         lease, since = self._lease, None
         asking = supervise(lease.run, lambda delay: None, Backoff(Reconnect()), self._log)
         self._asking = asyncio.create_task(asking)
-        while await _before(stop, lease.confirmed(since)):
+        while await _before(stop, asyncio.ensure_future(lease.confirmed(since))):
             self._log.info("active", extra={"lease": str(lease), "holder": lease.election.me})
             async with self._work.settling:
                 self._work.leads(True)
                 self._work.begin()
-            if not await _before(stop, lease.lost()):
+            losing = asyncio.ensure_future(lease.lost())
+            if not await _before(stop, losing):
                 return
-            await self._let_go()
+            await self._let_go(losing.result())
             since = lease.clock()
 
-    async def _let_go(self) -> None:
+    async def _let_go(self, why: str) -> None:
         lease = self._lease
         self._work.leads(False)
-        self._log.warning("standby: not active any more", extra={"lease": str(lease), "reason": await lease.lost()})
+        self._log.warning("standby: not active any more", extra={"lease": str(lease), "reason": why})
         if left := lease.left() * _ORDERLY:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left), self._work.settling:
@@ -79,6 +79,8 @@ class Terms:
         await asyncio.wait((ending,), timeout=self._lease.left() * _ORDERLY)
         await cancelled(losing, ending)
         await self._work.cut()
+        if not ending.cancelled():
+            ending.result()
 
     async def _in_order(self, grace: float) -> None:
         await self._work.cease(grace)
@@ -102,11 +104,11 @@ class Terms:
         notes.seen = Instant(now.mono - (now.unix - told), told)
 
 
-async def _before(stop: asyncio.Event, waiting: Coroutine[Any, Any, Any]) -> bool:
-    """Whether it happened before the stop."""
-    tasks: tuple[asyncio.Future[Any], ...] = (asyncio.ensure_future(waiting), asyncio.ensure_future(stop.wait()))
+async def _before(stop: asyncio.Event, waiting: asyncio.Future[Any]) -> bool:
+    """Whether it happened before the stop; it is ended in any case."""
+    stopping = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
         return not stop.is_set()
     finally:
-        await cancelled(*tasks)
+        await cancelled(waiting, stopping)

@@ -232,6 +232,29 @@ def test_it_is_given_back() -> None:
     assert one.give_back(at(3.3), {}) is None
 
 
+@pytest.mark.parametrize("there", [Heard(200, lease("")), Heard(404)])
+def test_a_request_in_flight_may_have_been_carried_out(there: Heard) -> None:
+    """Stopped while it asks for the lease: it looks whether it has it."""
+    one = election()
+    answer(one, there, 0.0)
+    assert one.ask(at(0.0), {}).action in ("take", "create")
+    look = one.give_back(at(0.1), {})
+    assert look == Ask("look")
+    one.answered(look, Heard(200, lease(ME, 8)), at(0.1), at(0.1))
+    back = one.give_back(at(0.2), {})
+    assert back is not None
+    assert sent(back)["spec"]["holderIdentity"] == ""
+
+
+def test_where_there_is_no_lease_nothing_is_given_back() -> None:
+    one = holding()
+    one.ask(at(1.0), {})
+    look = one.give_back(at(1.1), {})
+    assert look is not None
+    one.answered(look, Heard(404), at(1.1), at(1.1))
+    assert one.give_back(at(1.2), {}) is None
+
+
 def test_what_was_never_held_is_not_given_back() -> None:
     one = election()
     answer(one, Heard(200, lease(OTHER)), 0.0)

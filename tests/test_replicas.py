@@ -146,7 +146,7 @@ async def test_the_standby_is_ready_connected_nowhere_and_says_so(
         assert (await home.each[active].scrape()).of("ws2mqtt_leader") == 1
         assert home.platform.admitted == 1
         assert [one["state"] for one in home.said("bridge/state")] == ["online"]
-        held = await one.wait_log(lambda line: line.message == "lease held")
+        held = await one.wait_log(lambda line: line.message == "standby: another replica is active")
         assert held.fields["holder"].startswith(f"{active}_")
         one.hup()
         await one.wait_log(lambda line: line.message == "reloaded")
@@ -345,7 +345,7 @@ async def test_what_nobody_heard_is_read_from_history(
             house.write(house.assets[0], {LATITUDE: 36.0})
         await house.accounted()
         await kube.until_asked(lambda asked: "annotations" in asked.body.get("metadata", {}))
-        await second.wait_log(lambda line: line.message == "lease held")
+        await second.wait_log(lambda line: line.message == "standby: another replica is active")
         mark = house.mark
         await house.bridge.kill()
         for asset in house.assets:
