@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from bridge.simulators.resiot import ResiotSimOptions, ResiotSimulator
+from tests.conftest import MosquittoFactory
 from tests.support.ear import Ear
 from tests.support.fleet import LATITUDE, fleet
 from tests.support.house import DEVICE, FAST, TOKEN, VERSIONS, Version, balanced, counters, up, ups
@@ -293,6 +294,22 @@ async def test_nobody_reaches_the_api_server_and_then_everybody_again(
         assert len(home.said("lora/event/gap")) == 1
         for one in home.each.values():
             assert "Traceback" not in one.log
+
+
+async def test_the_lease_is_lost_while_the_outbox_drains(
+    broker: MosquittoFactory, certificates: Certificates, base: str, tmp_path: Path
+) -> None:
+    """The broker is frozen, and so the end would take all of the grace: the end of the lease ends it."""
+    mosquitto = await broker()
+    async with replicas(mosquitto, certificates, tmp_path, base, names=("a",)) as home:
+        mosquitto.freeze()
+        await home.platform.flood(ups(100))
+        home.kube.faults["a"] = "hang"
+        assert await home.each["a"].terminate(timeout=15.0) == 0  # shutdown_grace is 20 s
+        told = [line.message for line in home.each["a"].lines]
+        assert "events lost" in told
+        assert told[-1] == "stopped"
+        mosquitto.thaw()
 
 
 async def test_a_token_that_is_rotated_is_read_again(
