@@ -2,6 +2,7 @@
 
 Start: the bridge's own connection announces itself, then the backends theirs; platforms are dialled at once.
 End: intake stops, commands are answered, the outboxes drain within the grace, backends say `offline`, the bridge last.
+With a lease (terms.py) all that happens once per term; what was counted, and what waits, lives on.
 """
 
 import asyncio
@@ -25,15 +26,18 @@ from bridge.clock import instant
 from bridge.commands import COMMON, Commands, NoFields, filters
 from bridge.config import Config, secrets
 from bridge.errors import BadCommand, BadConfig, Fatal
+from bridge.lease import Lease, LeaseOptions
 from bridge.links.backoff import Backoff
 from bridge.lock import lock
 from bridge.model import Message
-from bridge.options import CommandOptions
+from bridge.options import BackendOptions, CommandOptions, OutboxOptions
 from bridge.payloads import JSON_PROPERTIES
+from bridge.permit import ALWAYS
 from bridge.publisher import Publisher
 from bridge.supervisor import supervise
+from bridge.terms import Terms
 from bridge.times import rfc3339
-from bridge.unit import House, Lasting, Unit, health, make
+from bridge.unit import House, Lasting, Unit, cancelled, health, make
 from bridge.watch import logs, web
 from bridge.watch.logs import BackendLog, Redactor
 from bridge.watch.metrics import BRIDGE, Meters
@@ -59,13 +63,16 @@ BRIDGE_SPECS = (
 
 
 class App:
-    """The running service. load: reads the configuration anew, for reload; raises BadConfig."""
+    """The running service. load: reads the configuration anew, for reload; raises BadConfig.
 
-    def __init__(self, config: Config, load: Callable[[], Config]) -> None:
-        self.config, self._load = config, load
-        self.redact = Redactor(secrets(config))
+    lease: what makes this replica the active one; None: it is the only one.
+    """
+
+    def __init__(self, config: Config, load: Callable[[], Config], lease: Lease | None = None) -> None:
+        self.config, self._load, self.lease = config, load, lease
+        self.redact = Redactor([*secrets(config), *([lease.server.secret] if lease else [])])
         self.log = BackendLog(None)
-        self.session = str(time.time_ns() // 1_000_000)
+        self.session = _milliseconds()
         self.meters = Meters()
         self.units: dict[str, Unit] = {}
         self.lasting: dict[str, Lasting] = {}
@@ -73,9 +80,11 @@ class App:
         self.draining = False
         self.port: int | None = None  # of http
         self._stop = asyncio.Event()
-        self._reloading = asyncio.Lock()
+        self.settling = asyncio.Lock()  # a reload, the end, the beginning or end of a term: one at a time
+        self._active = False  # connected, or about to be
         self._announced = asyncio.Event()
-        self._house = House(config.mqtt, self.session, self._announced, self.redact)
+        self._house = House(config.mqtt, self.session, self._announced, self.redact, lease or ALWAYS)
+        self._terms = Terms(lease, self, self.log) if lease else None
         self._tasks: list[asyncio.Task[None]] = []
         self._web = contextlib.AsyncExitStack()
         self._held = contextlib.ExitStack()  # the outbox's folder
@@ -84,28 +93,70 @@ class App:
         """Until stop(). Returns the exit code. Raises Fatal where it cannot start."""
         self._lock()  # first: a second process of the same configuration is to hear of this, not of the port
         await self._listen(self.config.http.listen)
-        self._open_bridge()
         self._tasks.append(asyncio.create_task(self._report()))
-        for name, options in self.config.backends.items():
-            self._start(name, options)
-        self._say_info()
+        if self._terms is None:
+            self.begin()
+        else:
+            self.leads(False)
         for warning in self.config.warnings:
             self.log.warning(warning)
         self.log.info(
             "started",
             extra={
                 "version": __version__,
-                "backends": ",".join(self.units) or "none",
+                "backends": ",".join(self.config.backends) or "none",
                 "mqtt": ",".join(self.config.mqtt.url),
                 "base_topic": self.config.mqtt.base_topic,
                 "http": self.config.http.listen or "off",
+                "standby_for": str(self.lease) if self.lease else None,
             },
         )
         try:
+            if self._terms is not None:
+                await self._terms.run(self._stop)
             await self._stop.wait()
         finally:
             await self._end()
         return 0
+
+    # A term: all of the process's life, where there is no lease.
+
+    def leads(self, active: bool) -> None:
+        """Whether this replica is the active one. Before its first term what will be counted is there already.
+
+        Its session is that of the first term: two may be started in the same millisecond, but do not begin to lead so.
+        """
+        self.meters.leader = active
+        if active and not (self.lasting or self._numbered):
+            self.session = self._house.session = _milliseconds()
+        if self.lease is not None:
+            self.lease.seen = self._seen
+        for name, options in self.config.backends.items():
+            if name not in self.lasting:
+                self.meters.backends[name] = Lasting.of(name, _word(options), OutboxOptions(), self.session).meter
+
+    def begin(self) -> None:
+        """Connects everything."""
+        self._active = True
+        self._announced.clear()
+        self._open_bridge()
+        for name, options in self.config.backends.items():
+            self._start(name, options)
+        self._say_info()
+
+    async def cut(self) -> None:
+        """Ends at once what still runs; without permission nothing is published by that."""
+        self._active = False
+        units, self.units = list(self.units.values()), {}
+        for commands in (self.commands, *(unit.commands for unit in units)):
+            commands.stop()
+        await asyncio.gather(*(unit.end() for unit in units), cancelled(self._bridge_task))
+
+    def _seen(self) -> dict[str, float]:
+        """When each platform was last heard (Unix), for whoever leads next."""
+        signs = {name: unit.crossing.sign() for name, unit in self.units.items()}
+        signs = {name: signs.get(name) or lasting.notes.seen for name, lasting in self.lasting.items()}
+        return {name: sign.unix for name, sign in signs.items() if sign is not None}
 
     def _lock(self) -> None:
         """The outbox's folder is this process's alone. Raises Fatal where it is another's."""
@@ -203,16 +254,18 @@ class App:
         while True:
             await asyncio.sleep(HEALTH_S)
             self.redact.refresh()
-            self.publisher.say(self._message("health", health(self.units, self.session)), self.config.mqtt.qos)
+            if self._active:
+                self.publisher.say(self._message("health", health(self.units, self.session)), self.config.mqtt.qos)
 
     # Backends.
 
     def _start(self, name: str, options: Any) -> None:
-        word = options.__struct_config__.tag
         lasting = self.lasting.get(name)
         if lasting is None:
-            lasting = self.lasting[name] = Lasting.of(name, word, self.config.outbox, self.session)
+            lasting = self.lasting[name] = Lasting.of(name, _word(options), self.config.outbox, self.session)
             lasting.outbox.numbered = self._numbered.get(name, 0)
+        if self._terms is not None:
+            self._terms.inherit(name, lasting.notes)
         self.meters.backends[name] = lasting.meter
         unit = self.units[name] = make(self._house, name, options, lasting)
         unit.start()
@@ -241,7 +294,7 @@ class App:
 
         Raises BadCommand that names every problem.
         """
-        async with self._reloading:
+        async with self.settling:
             if self._stop.is_set():
                 raise BadCommand("ws2mqtt is stopping", code=503, kind="stopping")
             try:
@@ -279,14 +332,17 @@ class App:
         rewritten = any(getattr(old.mqtt, name) != getattr(config.mqtt, name) for name in _WRITTEN)
         changed = [name for name in kept if rewritten or old.backends[name] != config.backends[name]]
         ended = (*removed, *changed)
-        await asyncio.gather(*(self._halt(name, gone=name in removed) for name in ended))
+        await asyncio.gather(*(self._halt(name, gone=name in removed) for name in ended if name in self.units))
         for name in ended:
             if type(old.backends[name]) is not type(config.backends.get(name)):
                 await self._forget(name)
         await self._take_groups(groups)
-        for name in (*changed, *added):
-            self._start(name, config.backends[name])
-        self._say_info()
+        if self._active:
+            for name in (*changed, *added):
+                self._start(name, config.backends[name])
+            self._say_info()
+        else:
+            self.leads(False)
         return {"changed": [*groups, *changed], "added": added, "removed": removed}
 
     async def _take_groups(self, groups: list[str]) -> None:
@@ -299,16 +355,20 @@ class App:
 
     async def _forget(self, name: str) -> None:
         """A backend that is gone, or became another platform: what it still held is on disk, or lost and counted."""
-        lasting = self.lasting.pop(name)
-        await self._put_away(name, lasting, "removed from the configuration")
-        self._numbered[name] = lasting.outbox.numbered
+        if name in self.lasting:
+            lasting = self.lasting.pop(name)
+            await self._put_away(name, lasting, "removed from the configuration")
+            self._numbered[name] = lasting.outbox.numbered
         self.meters.backends.pop(name, None)
 
     async def _change_broker(self) -> None:
         """Another broker, or another way to it: goodbye to the old one, the bridge last; talks with platforms go on."""
-        await asyncio.gather(*(unit.leave_broker(_LAST_WORDS_S) for unit in self.units.values()))
-        await self._last_words()
+        if self._active:
+            await asyncio.gather(*(unit.leave_broker(_LAST_WORDS_S) for unit in self.units.values()))
+            await self.last_words()
         self._house.mqtt = self.config.mqtt
+        if not self._active:  # or not any more
+            return
         self._announced.clear()
         self._open_bridge()
         for unit in self.units.values():
@@ -321,14 +381,13 @@ class App:
         if kept := len(lasting.outbox):
             BackendLog(name).info("events kept on disk", extra={"events": kept, "reason": why})
 
-    async def _last_words(self) -> None:
+    async def last_words(self) -> None:
         """`offline`, and the end of the bridge's own connection."""
         self.publisher.state(self._state_message("offline"))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S if self.publisher.connected else 0):
                 await self.publisher.drained()
-        self._bridge_task.cancel()
-        await asyncio.gather(self._bridge_task, return_exceptions=True)
+        await cancelled(self._bridge_task)
 
     def _log_level(self, body: LogLevel) -> dict[str, str]:
         logs.set_level(body.level)
@@ -351,7 +410,9 @@ class App:
         }
 
     def waiting(self) -> list[str]:
-        """What readiness waits for."""
+        """What readiness waits for; a standby is ready."""
+        if not self._active:
+            return []
         waiting = [] if self.publisher.connected else ["mqtt"]
         return waiting + [name for name, unit in self.units.items() if not unit.ready()]
 
@@ -369,18 +430,37 @@ class App:
             received, waiting = sum(ledger.received.values()), len(unit.lasting.outbox)
             counts = (str(received), str(ledger.published), str(waiting))
             rows.append((name, unit.platform, status.state, status.since or "", *counts, status.error or ""))
-        return 200, "text/html; charset=utf-8", web.page(f"ws2mqtt {__version__}", rows)
+        note = self.lease.status() if self.lease else ""
+        return 200, "text/html; charset=utf-8", web.page(f"ws2mqtt {__version__}", rows, note)
 
     # The end.
 
     async def _end(self) -> None:
-        async with self._reloading:  # one that runs is ended first: it may be about to start a backend
+        async with self.settling:  # one that runs is ended first: it may be about to start a backend
             await self._end_in_order()
 
     async def _end_in_order(self) -> None:
         self.draining = True
-        self.publisher.state(self._state_message("draining"))
         grace = asyncio.get_running_loop().time() + self.config.shutdown_grace
+        if self._terms is None:
+            await self.cease(grace)
+        elif self._active:
+            await self._terms.last(grace)
+        if self._terms is not None:
+            await self._terms.end()
+        await asyncio.gather(
+            *(self._put_away(name, lasting, "the broker was not reached") for name, lasting in self.lasting.items())
+        )
+        if self._active:
+            await self.last_words()
+        await cancelled(*self._tasks)
+        await self._web.aclose()
+        self._held.close()
+        self.log.info("stopped")
+
+    async def cease(self, grace: float) -> None:
+        """Ends the backends in order; until `grace` (of the loop's time) their outboxes may drain."""
+        self.publisher.state(self._state_message("draining"))
         self.commands.stop()
         await asyncio.gather(*(unit.stop_intake() for unit in self.units.values()))
         for unit in self.units.values():
@@ -389,16 +469,6 @@ class App:
             async with asyncio.timeout_at(grace):
                 await asyncio.gather(*(unit.publisher.drained() for unit in self.units.values()))
         await asyncio.gather(*(unit.end() for unit in self.units.values()))
-        await asyncio.gather(
-            *(self._put_away(name, lasting, "the broker was not reached") for name, lasting in self.lasting.items())
-        )
-        await self._last_words()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._web.aclose()
-        self._held.close()
-        self.log.info("stopped")
 
 
 def colour() -> bool:
@@ -406,9 +476,21 @@ def colour() -> bool:
     return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
-async def serve(config: Config, load: Callable[[], Config]) -> int:
-    """`ws2mqtt run`."""
-    app = App(config, load)
+def _milliseconds() -> str:
+    return str(time.time_ns() // 1_000_000)
+
+
+def _word(options: BackendOptions) -> str:
+    """Its type."""
+    word = options.__struct_config__.tag
+    assert isinstance(word, str)
+    return word
+
+
+async def serve(config: Config, load: Callable[[], Config], election: LeaseOptions | None = None) -> int:
+    """`ws2mqtt run`; election: one of several replicas is active. Raises Fatal where it cannot start."""
+    lease = None if election is None else Lease(election, BackendLog(None), environ=os.environ)
+    app = App(config, load, lease)
     logs.set_up(config.log, app.redact, colour=colour())
     app.handle_signals()
     return await app.run()

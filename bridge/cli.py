@@ -18,6 +18,7 @@ from bridge.options import Duration, LogOptions, MqttOptions, Secret
 
 if TYPE_CHECKING:
     from bridge.config import Config
+    from bridge.lease import LeaseOptions
 
 OK, FAILED, USAGE, CONFIG = 0, 1, 2, 78
 CONFIG_ENV = "WS2MQTT_CONFIG"
@@ -51,8 +52,34 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     from bridge.app import serve
 
+    try:
+        election = _election(args)
+    except ValueError as error:
+        print(f"ws2mqtt run: {error}", file=sys.stderr)
+        return USAGE
     config = _load(args)
-    return asyncio.run(serve(config, lambda: _load(args)))
+    return asyncio.run(serve(config, lambda: _load(args), election))
+
+
+def _election(args: argparse.Namespace) -> "LeaseOptions | None":
+    """What --lease and its companions say. Raises ValueError with the remedy."""
+    from bridge.election import Timing
+    from bridge.lease import CREDENTIALS, LeaseOptions, check, parse
+
+    told = {name: getattr(args, f"lease_{name}") for name in ("credentials", "duration", "deadline", "retry")}
+    given = {name: value for name, value in told.items() if value is not None}
+    if args.lease is None:
+        if given:
+            raise ValueError(f"--lease-{next(iter(given))} needs --lease NAMESPACE/NAME")
+        return None
+    try:
+        namespace, name = parse(args.lease)
+    except ValueError as error:
+        raise ValueError(f"--lease: {error}") from None
+    credentials = given.pop("credentials", CREDENTIALS)
+    timing = Timing(**given)
+    check(timing)
+    return LeaseOptions(namespace, name, credentials, timing)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -188,6 +215,8 @@ def _parser() -> argparse.ArgumentParser:
         one = command(name, act, text)
         default = os.environ.get(CONFIG_ENV)
         one.add_argument("-c", "--config", metavar="FILE", default=default, required=default is None)
+        if name == "run":
+            _lease_arguments(one)
     _demo_arguments(command("demo", _demo, "See it work: broker, simulators, bridge and a live view."))
     _simulate_arguments(command("simulate", _simulate, "Run one platform's simulator as a server."))
     watch = command("watch", _watch, "Show events as they come.")
@@ -202,6 +231,19 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--base-topic", default="ws2mqtt", help="where no configuration says it (ws2mqtt)")
         one.add_argument("--json", action="store_true", help="one JSON object per line")
     return parser
+
+
+def _lease_arguments(run: argparse.ArgumentParser) -> None:
+    told = "active and standby: be connected only while holding this Kubernetes Lease"
+    lease = run.add_argument_group("several replicas")
+    lease.add_argument("--lease", metavar="NAMESPACE/NAME", help=told)
+    lease.add_argument("--lease-credentials", metavar="DIR", help="token and ca.crt (where a pod has them)")
+    for name, text in (
+        ("duration", "how long the others wait for a replica that is silent (15s)"),
+        ("deadline", "how long the active one goes on without an answer of the API server (10s)"),
+        ("retry", "about how often it renews (2s); the others look more often"),
+    ):
+        lease.add_argument(f"--lease-{name}", metavar="TIME", type=_duration, help=text)
 
 
 def _demo_arguments(demo: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ from bridge.notes import Notes
 from bridge.options import BackendOptions
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
+from bridge.permit import ALWAYS, Permit
 from bridge.publisher import Publisher
 from bridge.state_topic import StateTopic
 from bridge.times import rfc3339
@@ -50,6 +51,7 @@ class Crossing:
         abandon: Callable[[str], None],
         redact: Callable[[str], str],
         notes: Notes,
+        permit: Permit = ALWAYS,
     ) -> None:
         self.name, self.platform, self.options = name, platform, options
         self._outbox, self._publisher, self._writer, self._meter, self._log = outbox, publisher, writer, meter, log
@@ -68,7 +70,7 @@ class Crossing:
         self._group: asyncio.TaskGroup | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at: float | None = None
-        self.notes = notes
+        self.notes, self.permit = notes, permit
         self._now = self._stamped = instant()  # what is carried out happened then
         self._stamp = rfc3339(self._now.unix)
         self._paused = not options.enabled
@@ -246,6 +248,7 @@ class Crossing:
                     await (self._hasten.wait() if call.again else asyncio.sleep(delay))
         while call.pull and not self.room():
             await asyncio.sleep(_ROOM_S)
+        await self.permit.confirmed()
         answer = await caller.call(call)
         now = instant()
         self.carry(self.session.answered(call.id, answer, now), now)

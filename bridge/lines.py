@@ -22,6 +22,7 @@ from bridge.links.websocket import Gone, Link, open_link
 from bridge.model import Instant, Unread
 from bridge.notes import Notes
 from bridge.options import BackendOptions, revealed
+from bridge.permit import Permit
 from bridge.state_topic import StateTopic
 from bridge.watch.metrics import Meter
 
@@ -37,6 +38,7 @@ class Talk(Protocol):
     session: Session
     state: StateTopic
     notes: Notes
+    permit: Permit
 
     def carry(self, step: Step, now: Instant) -> None: ...
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None: ...
@@ -137,6 +139,7 @@ class Lines:
         """One link from its delay to its loss."""
         if delay:
             await asyncio.sleep(delay)
+        await self._talk.permit.confirmed()
         if self._talk.state.now.state == "offline":
             self._talk.state.set("connecting", self._talk.state.now.error, attempt=backoff.attempt)
             self._talk.state.tell()

@@ -7,6 +7,7 @@
 4. PUBACK 0x97 (quota) is tried again after a pause, one at a time until it passes; any other code of 0x80 and above
    drops that one message, counted, so that a poisoned one never blocks the rest.
 5. A missing PUBACK means a new connection.
+6. Nothing connects or publishes without permission; after a loss, only with one that was given since (permit.py).
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from bridge.links.backoff import Backoff
 from bridge.model import Message
 from bridge.options import MqttOptions
 from bridge.outbox import Outbox
+from bridge.permit import ALWAYS, Permit
 from bridge.states import States
 from bridge.topics import too_long
 from bridge.watch.metrics import MqttMeter
@@ -65,10 +67,12 @@ class Publisher:
         changed: Callable[[str | None], None] = lambda error: None,
         retained: Callable[[str, bool], None] = lambda topic, there: None,
         after: asyncio.Event | None = None,
+        permit: Permit = ALWAYS,
     ) -> None:
         self.options, self.client_id = options, client_id
         self._will, self._filters, self._incoming = will, filters, incoming
         self._meter, self._log, self._outbox, self._changed, self._after = meter, log, outbox, changed, after
+        self._permit = permit
         self.states = States(retained)
         self._responses: deque[Message] = deque()
         self._refused_for_now: list[Message] = []  # responses, by quota
@@ -168,10 +172,13 @@ class Publisher:
         urls, index = self.options.url, 0
         if self._after is not None:
             await self._after.wait()
+        lost: float | None = None
         while True:
+            await self._permit.confirmed(lost)
             try:
                 await self._connected(urls[index], backoff)
             except Transient as error:
+                lost = self._permit.clock() if isinstance(error, Lost) else lost
                 delay = self._failed(error, backoff, round_done=(index + 1) % len(urls) == 0)
                 index = (index + 1) % len(urls)
                 await asyncio.sleep(delay)
@@ -199,6 +206,7 @@ class Publisher:
             tasks = [listening, asyncio.ensure_future(self._tick())]
             try:
                 await self._subscribe(connection, listening)
+                await self._permit.confirmed()
                 self._attach(connection)
                 backoff.success()
                 await asyncio.wait((*tasks, self._lost), return_when=asyncio.FIRST_COMPLETED)
@@ -257,7 +265,8 @@ class Publisher:
 
     async def _listen(self, connection: Connection) -> None:
         async for message in connection.messages():
-            self._incoming(message)
+            if self._permit.lasts():
+                self._incoming(message)
 
     async def _tick(self) -> None:
         """Once a second: the PUBACK deadline, and whether a take-over is history.
@@ -283,7 +292,7 @@ class Publisher:
     def _pump(self) -> None:
         """Publishes what the window allows."""
         connection = self._connection
-        if connection is None or self._paused_until > time.monotonic():
+        if connection is None or self._paused_until > time.monotonic() or not self._permit.lasts():
             return
         if not self._flying and self._paused_until:
             self._start_over()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bridge.backends import PLATFORMS
 from bridge.clock import instant
@@ -18,6 +19,7 @@ from bridge.notes import Notes
 from bridge.options import BackendOptions, MqttOptions, OutboxOptions
 from bridge.outbox import Outbox
 from bridge.payloads import Writer
+from bridge.permit import ALWAYS, Permit
 from bridge.publisher import Publisher
 from bridge.spool import Spool
 from bridge.state_topic import BackendState
@@ -35,6 +37,7 @@ class House:
     session: str  # the bridge's start, in milliseconds since 1970
     announced: asyncio.Event  # bridge/state is out
     redact: Callable[[str], str]
+    permit: Permit = ALWAYS
 
 
 @dataclass
@@ -115,7 +118,7 @@ class Unit:
         """Ends the MQTT connection; the talk with the platform goes on, and what it says waits for join_broker()."""
         self.publisher.state(self.goodbye)
         await self.spoken(seconds)
-        await _cancelled(self.publishing)
+        await cancelled(self.publishing)
 
     def join_broker(self, mqtt: MqttOptions) -> None:
         """Another broker, or another way to it."""
@@ -131,7 +134,7 @@ class Unit:
 
     async def end(self) -> None:
         """Ends both sides; the MQTT connection says goodbye, so that no will is published."""
-        await _cancelled(self.talk, self.publishing)
+        await cancelled(self.talk, self.publishing)
 
     def picture(self) -> dict[str, object]:
         """The ledger, in the words of the metrics."""
@@ -150,7 +153,8 @@ class Unit:
         return not (self.options.required and self.options.enabled) or self.crossing.ready()
 
 
-async def _cancelled(*tasks: asyncio.Task[None] | None) -> None:
+async def cancelled(*tasks: asyncio.Future[Any] | None) -> None:
+    """Ends them, and waits for that."""
     running = [task for task in tasks if task is not None]
     for task in running:
         task.cancel()
@@ -189,6 +193,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         changed=lambda warning: crossing.state.warn("mqtt", warning),
         retained=lasting.notes.retained,
         after=house.announced,
+        permit=house.permit,
     )
     crossing = Crossing(
         name,
@@ -203,6 +208,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         abandon=lambda why: commands.abandon(why),
         redact=house.redact,
         notes=lasting.notes,
+        permit=house.permit,
     )
     commands = Commands(
         base=mqtt.base_topic,

@@ -17,12 +17,14 @@ import pytest
 
 import bridge.broker
 import bridge.endings
+from bridge.broker import Incoming
 from bridge.clock import instant
 from bridge.errors import Refused, Transient
 from bridge.model import Instant, Message
 from bridge.options import Duration, MqttOptions, OutboxOptions, Reconnect, Secret, Size, Tls
 from bridge.outbox import Outbox
 from bridge.payloads import JSON_PROPERTIES
+from bridge.permit import ALWAYS, Permit
 from bridge.publisher import Publisher
 from bridge.watch.logs import BackendLog
 from bridge.watch.metrics import MqttMeter
@@ -32,6 +34,7 @@ from tests.support import (
     Connect,
     Disconnect,
     Pingreq,
+    Puback,
     Publish,
     Record,
     Subscription,
@@ -69,6 +72,7 @@ class Rig:
     lines: Lines
     warnings: Record[str | None] = field(default_factory=lambda: Record("warnings"))
     count: int = 0
+    commands: list[Incoming] = field(default_factory=list)
 
     def events(self, count: int = 1, size: int = 0) -> None:
         """The next events, their number as payload, filled up to a size."""
@@ -100,7 +104,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def publishing(*urls: str, after: Callable[[Rig], None] | None = None, **told: Any) -> AsyncIterator[Rig]:
+async def publishing(
+    *urls: str, after: Callable[[Rig], None] | None = None, permit: Permit = ALWAYS, **told: Any
+) -> AsyncIterator[Rig]:
     """A publisher on its way to these brokers. told: of MqttOptions, and max_bytes, max_age of the outbox."""
     limits = {name: told.pop(name) for name in ("max_bytes", "max_age") if name in told}
     options = MqttOptions(url=urls, **{"reconnect": FAST, "base_topic": "base", **told})
@@ -109,18 +115,20 @@ async def publishing(*urls: str, after: Callable[[Rig], None] | None = None, **t
     logger.addHandler(lines)
     logger.setLevel(logging.INFO)
     warnings: Record[str | None] = Record("warnings")
+    commands: list[Incoming] = []
     publisher = Publisher(
         options,
         client_id=CLIENT,
         will=lambda: Message("base/lora/state", b"gone", JSON_PROPERTIES),
         filters=["base/lora/command/+"],
-        incoming=lambda message: None,
+        incoming=commands.append,
         meter=meter,
         log=BackendLog("lora"),
         outbox=outbox,
         changed=warnings.append,
+        permit=permit,
     )
-    rig = Rig(publisher, outbox, meter, lines, warnings)
+    rig = Rig(publisher, outbox, meter, lines, warnings, commands=commands)
     if after:
         after(rig)
     task = asyncio.create_task(publisher.run())
@@ -433,6 +441,72 @@ async def test_taken_over_waits_and_says_why(scripted: ScriptedFactory) -> None:
         assert rig.warnings.items == [line.reason]
         rig.events(1)
         assert rig.ledger == {"published": 0, "waiting": 1}
+
+
+class Allowed(Permit):
+    """As the test says. asked: what confirmed() was asked."""
+
+    def __init__(self) -> None:
+        self.given, self.may, self.asked = asyncio.Event(), True, Record[float | None]("permission")
+
+    def holds(self) -> bool:
+        return self.may
+
+    def lasts(self) -> bool:
+        return self.may
+
+    async def confirmed(self, since: float | None = None) -> None:
+        self.asked.append(since)
+        await self.given.wait()
+
+
+async def test_without_permission_it_does_not_connect(scripted: ScriptedFactory) -> None:
+    broker, permit = await scripted(), Allowed()
+    async with publishing(broker.url, permit=permit) as rig:
+        rig.events(1)
+        await permit.asked.wait(lambda since: True, 5.0)
+        await asyncio.sleep(0)
+        assert not broker.connections
+        permit.given.set()
+        await rig.published(1)
+
+
+async def test_without_permission_nothing_is_published_and_no_command_is_taken(scripted: ScriptedFactory) -> None:
+    """A process that was paused: what it finds in its sockets and its outbox stays where it is."""
+    broker, permit = await scripted(), Allowed()
+    permit.given.set()
+    async with publishing(broker.url, permit=permit) as rig:
+        rig.events(1)
+        await rig.published(1)
+        permit.may = False
+        rig.events(1)
+        rig.publisher.state(Message("base/lora/state", b"online", JSON_PROPERTIES))
+        rig.publisher.respond(Message("base/lora/response/x", b"{}", JSON_PROPERTIES))
+        broker.connection(CLIENT).publish("base/lora/command/ping", b"{}", qos=1)
+        await broker.wait_packet(lambda got: isinstance(got.packet, Puback))  # it has read the command
+        assert len(broker.publishes()) == 1
+        assert rig.commands == []
+        permit.may = True
+        rig.events(1)
+        await rig.published(3)
+        assert rig.commands == []
+
+
+async def test_whoever_lost_a_connection_needs_a_permission_given_since(scripted: ScriptedFactory) -> None:
+    """It may have been taken over, and not every broker says so."""
+    broker, permit = await scripted(), Allowed()
+    permit.given.set()
+    async with publishing(broker.url, permit=permit):
+        await broker.wait_connected(CLIENT)
+        began = permit.clock()
+        permit.given.clear()
+        broker.connection(CLIENT).cut()
+        (since,) = await permit.asked.wait(lambda since: since is not None, 5.0)
+        assert since is not None
+        assert began <= since <= permit.clock()
+        assert len(broker.connections) == 1
+        permit.given.set()
+        await broker.wait_connected(CLIENT, count=2)
 
 
 async def test_taken_over_while_it_subscribes(scripted: ScriptedFactory) -> None:

@@ -103,13 +103,13 @@ async def _answer(connection: h11.Connection, writer: asyncio.StreamWriter, requ
     await writer.drain()
 
 
-def page(title: str, rows: list[tuple[str, ...]]) -> bytes:
-    """A plain table for people."""
+def page(title: str, rows: list[tuple[str, ...]], note: str = "") -> bytes:
+    """A plain table for people, with a line above it."""
     cells = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
     style = "body{font:16px system-ui;margin:2rem;color-scheme:light dark}td,th{text-align:left;padding:.3rem 1rem 0 0}"
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">'
         f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title><style>{style}</style>'
-        f"<h1>{html.escape(title)}</h1><table><tr>{head}</tr>{cells}</table></html>"
+        f"<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p><table><tr>{head}</tr>{cells}</table></html>"
     ).encode()

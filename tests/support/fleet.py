@@ -130,11 +130,13 @@ async def fleet(
     platform: Mapping[str, Any] | None = None,
     backend: Mapping[str, Any] | None = None,
     online: bool = True,
+    bridge: Mapping[str, Any] | None = None,
     **config: Any,
 ) -> AsyncIterator[Fleet]:
     """Everything started, and the backend online (online=False: not waited for).
 
-    platform: options of the simulator · backend: more of the backend's configuration · config: of the file.
+    platform: options of the simulator · backend: more of the backend's configuration · config: of the file · bridge:
+    options of BridgeProcess.
     """
     async with AsyncExitStack() as stack:
         told = {"rate": 0.0, "assets": 3, **(platform or {})}
@@ -150,7 +152,7 @@ async def fleet(
             **config,
         }
         ear = await stack.enter_async_context(Ear(mosquitto.url(), f"{base}/#"))
-        process = BridgeProcess(full, folder)
+        process = BridgeProcess(full, folder, **(bridge or {}))
         stack.callback(lambda: print(f"--- log of {process.config_file}\n{process.log}"))
         await stack.enter_async_context(process)
         made = Fleet(base, simulator, process, ear, full)
