@@ -39,7 +39,7 @@ SETTINGS = settings(
     deadline=None,
     derandomize=False,
     print_blob=True,
-    max_examples=150,
+    max_examples=80,
     stateful_step_count=40,
     suppress_health_check=list(HealthCheck),
 )
