@@ -15,12 +15,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from bridge.simulators import arguments
 from bridge.simulators import smartserver_life as life
 from bridge.simulators.bell import Bell
 from bridge.simulators.smartserver_door import GRACE, Door, Reply, Request, Socket
 from bridge.simulators.smartserver_json import device, update
 from bridge.simulators.smartserver_log import entries
-from bridge.simulators.smartserver_options import Faults, SmartserverSimOptions, add_arguments, from_arguments
+from bridge.simulators.smartserver_options import Faults, SmartserverSimOptions
 from bridge.simulators.smartserver_rest import NO_CONTENT, Rest
 from bridge.simulators.smartserver_world import Device, Point, World
 
@@ -65,12 +66,12 @@ class SmartserverSimulator:
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
-        add_arguments(parser)
+        arguments.add_arguments(parser, SmartserverSimOptions)
 
     @classmethod
     def from_arguments(cls, args: argparse.Namespace) -> Self:
         """A simulator, not started. Raises ValueError for options that do not go together."""
-        return cls(from_arguments(args))
+        return cls(arguments.from_arguments(args, SmartserverSimOptions))
 
     # Running
 

@@ -3,11 +3,8 @@
 The fields describe themselves: their descriptions are the help texts of the command line, their bounds its checks.
 """
 
-import argparse
-from collections.abc import Callable
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 Count = Annotated[int, Meta(ge=0)]
@@ -69,62 +66,3 @@ class SmartserverSimOptions(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.tls_key and not self.tls_cert:
             raise ValueError("a TLS key needs its certificate")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """One option per field; `--fault NAME[=VALUE]`, repeatable, for each of the Faults."""
-    for field in msgspec.structs.fields(SmartserverSimOptions):
-        flag, about = f"--{_dashed(field.name)}", _about(field)
-        if field.type.__origin__ is Faults:
-            told = "; ".join(f"{_dashed(one.name)} ({_about(one)})" for one in msgspec.structs.fields(Faults))
-            about = f"{about}: {told}"
-            parser.add_argument("--fault", action="append", default=[], type=_fault, metavar="NAME[=VALUE]", help=about)
-            continue
-        if field.type.__origin__ is bool:
-            parser.add_argument(flag, action="store_true", help=about)
-            continue
-        default = "" if field.default in (None, "") else f" (default: {field.default})"
-        shown: dict[str, Any] = {"metavar": field.name.rpartition("_")[2].upper()}
-        if get_origin(field.type.__origin__) is Literal:
-            shown = {"choices": get_args(field.type.__origin__)}
-        parser.add_argument(flag, default=field.default, type=_typed(field.type), help=about + default, **shown)
-
-
-def from_arguments(args: argparse.Namespace) -> SmartserverSimOptions:
-    """The options that parsed arguments stand for. Raises ValueError for a TLS key without its certificate."""
-    plain = {name: getattr(args, name) for name in SmartserverSimOptions.__struct_fields__ if name != "faults"}
-    return SmartserverSimOptions(**plain, faults=Faults(**dict(args.fault)))
-
-
-def _dashed(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def _about(field: msgspec.structs.FieldInfo) -> str:
-    """The description in an annotation; argparse reads % as a format."""
-    told = [meta.description for meta in field.type.__metadata__ if meta.description]
-    return str(told[-1]).replace("%", "%%")
-
-
-def _typed(kind: Any) -> Callable[[str], object]:
-    """An argparse type that checks against an annotation and its bounds."""
-
-    def read(text: str) -> object:
-        try:
-            value: object = msgspec.convert(text, kind, strict=False)
-        except msgspec.ValidationError as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-        return value
-
-    return read
-
-
-def _fault(text: str) -> tuple[str, object]:
-    """`late=3` → ("late", 3.0) · `no-end` → ("no_end", True)."""
-    name, equals, value = text.partition("=")
-    known = {_dashed(field.name): field for field in msgspec.structs.fields(Faults)}
-    if (field := known.get(_dashed(name))) is None:
-        raise argparse.ArgumentTypeError(f"unknown fault {name!r}; known: {', '.join(known)}")
-    if not equals and field.type.__origin__ is not bool:
-        raise argparse.ArgumentTypeError(f"fault {name!r} needs a value: {name}=VALUE ({_about(field)})")
-    return field.name, _typed(field.type)(value if equals else "true")

@@ -13,8 +13,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bridge.simulators import SIMULATORS
+from bridge.simulators.arguments import add_arguments, from_arguments
 from bridge.simulators.smartserver import Faults, SmartserverSimOptions, SmartserverSimulator
-from bridge.simulators.smartserver_options import add_arguments, from_arguments
 from bridge.simulators.smartserver_world import SID, World, local, utc
 
 LUX = f"{SID}/lon/4/LightSensor/0/nvoLuxLevel"
@@ -267,8 +267,8 @@ def test_the_same_seed_is_the_same_building() -> None:
 
 def parsed(*args: str) -> SmartserverSimOptions:
     parser = argparse.ArgumentParser()
-    add_arguments(parser)
-    return from_arguments(parser.parse_args(args))
+    add_arguments(parser, SmartserverSimOptions)
+    return from_arguments(parser.parse_args(args), SmartserverSimOptions)
 
 
 def test_the_command_line() -> None:
