@@ -246,8 +246,8 @@ class Crossing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await (self._hasten.wait() if call.again else asyncio.sleep(delay))
-        while call.pull and not self.room():
-            await asyncio.sleep(_ROOM_S)
+        if call.pull:
+            await self.made_room()
         await self.permit.confirmed()
         answer = await caller.call(call)
         now = instant()
@@ -290,9 +290,10 @@ class Crossing:
         """Tells when that is."""
         self.state.set(self.state.now.state, self.state.now.error, delay, backoff.attempt)
 
-    def room(self) -> bool:
-        """Whether there is some for history."""
-        return self._outbox.room()
+    async def made_room(self) -> None:
+        """Returns when the outbox has some for history."""
+        while not self._outbox.room():
+            await asyncio.sleep(_ROOM_S)
 
     def gathered(self) -> AbstractContextManager[None]:
         """What is published within goes out together."""

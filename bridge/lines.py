@@ -26,13 +26,12 @@ from bridge.permit import Permit
 from bridge.state_topic import StateTopic
 from bridge.watch.metrics import Meter
 
-_ROOM_S = 0.05  # how often what is pulled looks for room
 _TURN = 64  # frames of one link that are read before others have their turn
 
 
 class Talk(Protocol):
-    """The crossing, as its links see it. carry: does what follows · spawn: a child of the talk · room: of the outbox ·
-    gathered: what is published within goes out together."""
+    """The crossing, as its links see it. carry: does what follows · spawn: a child of the talk · made_room: waits until
+    the outbox has room for history · gathered: what is published within goes out together."""
 
     options: BackendOptions
     session: Session
@@ -43,7 +42,7 @@ class Talk(Protocol):
     def carry(self, step: Step, now: Instant) -> None: ...
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None: ...
     def next_try(self, delay: float, backoff: Backoff) -> None: ...
-    def room(self) -> bool: ...
+    async def made_room(self) -> None: ...
     def gathered(self) -> AbstractContextManager[None]: ...
 
 
@@ -168,8 +167,8 @@ class Lines:
         async for batch in link.frames():
             backoff.success()  # an open socket alone proves little: a platform may accept and close at once
             for start in range(0, len(batch), _TURN):
-                while line.dial.pull and not self._talk.room():
-                    await asyncio.sleep(_ROOM_S)
+                if line.dial.pull:
+                    await self._talk.made_room()
                 now = instant()
                 with self._talk.gathered():
                     for frame in batch[start : start + _TURN]:
