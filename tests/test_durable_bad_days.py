@@ -136,8 +136,8 @@ async def test_a_file_that_is_broken_while_it_is_used(broker: MosquittoFactory, 
         scraping(home.bridge),
     ):
         await mosquitto.stop()
-        await home.platform.flood(ups(900))
-        await until_on_disk(outbox, 900)
+        await home.platform.flood(ups(700))
+        await until_on_disk(outbox, 700)
         size = (outbox / "lora.sqlite").stat().st_size
         with (outbox / "lora.sqlite").open("r+b") as file:
             file.seek(4096)
@@ -151,7 +151,7 @@ async def test_a_file_that_is_broken_while_it_is_used(broker: MosquittoFactory, 
         scrape = await home.bridge.scrape()
         lost = scrape.total("ws2mqtt_events_dropped_total", backend="lora")
         assert lost == line.fields["lost"] > 0
-        assert len({*heard}) + lost == 901
+        assert len({*heard}) + lost == 701
         assert heard == sorted(heard)
         assert "Traceback" not in home.bridge.log
 
