@@ -64,6 +64,17 @@ def _check(args: argparse.Namespace) -> int:
     return OK
 
 
+def _schema(args: argparse.Namespace) -> int:
+    from bridge.config.schema import schema
+
+    _print_json(schema())
+    return OK
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
 def _load(args: argparse.Namespace) -> "Config":
     """The configuration, with the command line's log options over it."""
     from bridge.config import load
@@ -188,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
         one = command(name, act, text)
         default = os.environ.get(CONFIG_ENV)
         one.add_argument("-c", "--config", metavar="FILE", default=default, required=default is None)
+    command("schema", _schema, "Print the JSON Schema of the configuration file, for editors.")
     _demo_arguments(command("demo", _demo, "See it work: broker, simulators, bridge and a live view."))
     _simulate_arguments(command("simulate", _simulate, "Run one platform's simulator as a server."))
     watch = command("watch", _watch, "Show events as they come.")
