@@ -13,16 +13,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
 
 from bridge import __version__
+from bridge.about import BRIDGE_SPECS, BackendInfo, BridgeInfo, BridgeState, LogLevel, Pong, Reloaded
 from bridge.backends import PLATFORMS
-from bridge.backends.session import CommandSpec
 from bridge.clock import instant
-from bridge.commands import COMMON, Commands, NoFields, filters
+from bridge.commands import COMMON, Commands, filters
 from bridge.config import Config, secrets
 from bridge.errors import BadCommand, BadConfig, Fatal
 from bridge.links.backoff import Backoff
@@ -42,20 +41,6 @@ HEALTH_S = 30.0
 _LAST_WORDS_S = 2.0
 _GROUPS = ("mqtt", "outbox", "http", "log", "shutdown_grace")
 _WRITTEN = ("base_topic", "payload", "envelope")  # of mqtt: what is in the messages themselves
-
-
-class LogLevel(Struct, frozen=True, forbid_unknown_fields=True):
-    """Fields of `log_level`."""
-
-    level: logs.Level
-
-
-BRIDGE_SPECS = (
-    CommandSpec("ping", NoFields),
-    CommandSpec("health", NoFields),
-    CommandSpec("log_level", LogLevel),
-    CommandSpec("reload", NoFields),
-)
 
 
 class App:
@@ -151,7 +136,7 @@ class App:
             session=self.session,
             specs=BRIDGE_SPECS,
             local={
-                "ping": lambda _: {"version": __version__, "session": self.session},
+                "ping": lambda _: Pong(version=__version__, session=self.session),
                 "health": lambda _: health(self.units, self.session),
                 "log_level": self._log_level,
                 "reload": lambda _: self.reload(),
@@ -170,33 +155,21 @@ class App:
         base = self._house.mqtt.base_topic  # of the connection there is, also while a reload is about to change it
         return Message(f"{base}/{BRIDGE}/{path}", msgspec.json.encode(value), JSON_PROPERTIES)
 
-    def _state_message(self, state: str) -> Message:
+    def _state_message(self, state: Literal["online", "draining", "offline"]) -> Message:
         return self._message(
             "state",
-            {
-                "state": state,
-                "session": self.session,
-                "instance": socket.gethostname(),
-                "version": __version__,
-                "time": rfc3339(instant().unix),
-            },
+            BridgeState(state, self.session, socket.gethostname(), __version__, rfc3339(instant().unix)),
         )
 
     def _say_info(self) -> None:
         backends = {}
         for name, unit in self.units.items():
             own = PLATFORMS[unit.platform].commands_of(unit.options)
-            backends[name] = {
-                "type": unit.platform,
-                "commands": [spec.name for spec in (*own, *COMMON)],
-                "subjects": {spec.name: spec.subject for spec in own if spec.subject},
-            }
-        info = {
-            "version": __version__,
-            "session": self.session,
-            "commands": [spec.name for spec in BRIDGE_SPECS],
-            "backends": backends,
-        }
+            names = [spec.name for spec in (*own, *COMMON)]
+            backends[name] = BackendInfo(
+                unit.platform, names, {spec.name: spec.subject for spec in own if spec.subject}
+            )
+        info = BridgeInfo(__version__, self.session, [spec.name for spec in BRIDGE_SPECS], backends)
         self.publisher.state(self._message("info", info))
 
     async def _report(self) -> None:
@@ -236,7 +209,7 @@ class App:
 
         self._tasks.append(asyncio.ensure_future(attempt()))
 
-    async def reload(self) -> dict[str, list[str]]:
+    async def reload(self) -> Reloaded:
         """Takes a changed configuration; refused as a whole where it is wrong. Returns what changed.
 
         Raises BadCommand that names every problem.
@@ -257,7 +230,7 @@ class App:
                 raise self._refused([str(error)]) from None
             changed = await self._take(config)
             self.meters.reloads["ok"] += 1
-            told = {what: ",".join(names) for what, names in changed.items() if names}
+            told = {what: ",".join(names) for what, names in changed.items() if isinstance(names, list) and names}
             self.log.info("reloaded", extra=told or {"changed": "nothing"})
             return changed
 
@@ -269,7 +242,7 @@ class App:
             self.log.error("configuration refused", extra={"problem": problem})
         return BadCommand(f"the configuration is refused: {'; '.join(told)}", kind="bad_configuration")
 
-    async def _take(self, config: Config) -> dict[str, list[str]]:
+    async def _take(self, config: Config) -> Reloaded:
         old, self.config = self.config, config
         self.redact.set(secrets(config))
         groups = [name for name in _GROUPS if getattr(old, name) != getattr(config, name)]
@@ -287,7 +260,7 @@ class App:
         for name in (*changed, *added):
             self._start(name, config.backends[name])
         self._say_info()
-        return {"changed": [*groups, *changed], "added": added, "removed": removed}
+        return Reloaded(changed=[*groups, *changed], added=added, removed=removed)
 
     async def _take_groups(self, groups: list[str]) -> None:
         if "mqtt" in groups:
@@ -330,9 +303,9 @@ class App:
         self._bridge_task.cancel()
         await asyncio.gather(self._bridge_task, return_exceptions=True)
 
-    def _log_level(self, body: LogLevel) -> dict[str, str]:
+    def _log_level(self, body: LogLevel) -> LogLevel:
         logs.set_level(body.level)
-        return {"level": body.level}
+        return body
 
     # Seen from outside.
 
