@@ -29,6 +29,7 @@ from bridge.lock import lock
 from bridge.model import Message
 from bridge.options import CommandOptions
 from bridge.payloads import JSON_PROPERTIES
+from bridge.picture import Pages, Picture, of, row
 from bridge.publisher import Publisher
 from bridge.supervisor import supervise
 from bridge.times import rfc3339
@@ -36,6 +37,7 @@ from bridge.unit import House, Lasting, Unit, health, make
 from bridge.watch import logs, web
 from bridge.watch.logs import BackendLog, Redactor
 from bridge.watch.metrics import BRIDGE, Meters
+from bridge.watch.page import page
 
 HEALTH_S = 30.0
 _LAST_WORDS_S = 2.0
@@ -64,6 +66,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._web = contextlib.AsyncExitStack()
         self._held = contextlib.ExitStack()  # the outbox's folder
+        self._pages = Pages(self._picture, lambda: self.units.values())
 
     async def run(self) -> int:
         """Until stop(). Returns the exit code. Raises Fatal where it cannot start."""
@@ -315,11 +318,12 @@ class App:
         if listen is not None:
             self.port = await self._web.enter_async_context(web.serve(listen, self.routes()))
 
-    def routes(self) -> dict[str, Callable[[], web.Reply]]:
+    def routes(self) -> web.Routes:
         return {
-            "/": self._page,
-            "/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", self.meters.render()),
-            "/livez": lambda: (200, "application/json", b'{"live":true}'),
+            "/": lambda: page(row(of(unit)) for unit in self.units.values()),
+            "/events": self._pages.open,
+            "/metrics": lambda: web.Reply(200, "text/plain; version=0.0.4; charset=utf-8", self.meters.render()),
+            "/livez": lambda: web.Reply(200, "application/json", b'{"live":true}'),
             "/readyz": self._readyz,
         }
 
@@ -332,17 +336,21 @@ class App:
         waiting = self.waiting()
         ready = not waiting and not self.draining
         body = msgspec.json.encode({"ready": ready, "waiting": waiting})
-        return 200 if ready else 503, "application/json", body
+        return web.Reply(200 if ready else 503, "application/json", body)
 
-    def _page(self) -> web.Reply:
-        head = ("backend", "type", "state", "since", "received", "published", "waiting", "error")
-        rows: list[tuple[str, ...]] = [head]
-        for name, unit in self.units.items():
-            status, ledger = unit.crossing.state.shown(), unit.lasting.outbox.ledger
-            received, waiting = sum(ledger.received.values()), len(unit.lasting.outbox)
-            counts = (str(received), str(ledger.published), str(waiting))
-            rows.append((name, unit.platform, status.state, status.since or "", *counts, status.error or ""))
-        return 200, "text/html; charset=utf-8", web.page(f"ws2mqtt {__version__}", rows)
+    def _picture(self) -> Picture:
+        waiting = self.waiting()
+        return Picture(
+            version=__version__,
+            instance=socket.gethostname(),
+            session=self.session,
+            base_topic=self.config.mqtt.base_topic,
+            mqtt=self.publisher.connected,
+            ready=not waiting and not self.draining,
+            draining=self.draining,
+            waiting=waiting,
+            backends=[of(unit) for unit in self.units.values()],
+        )
 
     # The end.
 
