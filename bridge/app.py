@@ -14,16 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Struct
 
 from bridge import __version__
+from bridge.about import BRIDGE_SPECS, BackendInfo, BridgeInfo, BridgeState, LogLevel, Pong, Reloaded
 from bridge.backends import PLATFORMS
-from bridge.backends.session import CommandSpec
 from bridge.clock import instant
-from bridge.commands import COMMON, Commands, NoFields, filters
+from bridge.commands import COMMON, Commands, filters
 from bridge.config import Config, secrets
 from bridge.errors import BadCommand, BadConfig, Fatal
 from bridge.lease import Lease, LeaseOptions
@@ -33,6 +32,7 @@ from bridge.model import Message
 from bridge.options import BackendOptions, CommandOptions, OutboxOptions
 from bridge.payloads import JSON_PROPERTIES
 from bridge.permit import ALWAYS
+from bridge.picture import Pages, Picture, of, row
 from bridge.publisher import Publisher
 from bridge.supervisor import supervise
 from bridge.terms import Terms
@@ -41,25 +41,12 @@ from bridge.unit import House, Lasting, Unit, cancelled, health, make
 from bridge.watch import logs, web
 from bridge.watch.logs import BackendLog, Redactor
 from bridge.watch.metrics import BRIDGE, Meters
+from bridge.watch.page import page
 
 HEALTH_S = 30.0
 _LAST_WORDS_S = 2.0
 _GROUPS = ("mqtt", "outbox", "http", "log", "shutdown_grace")
 _WRITTEN = ("base_topic", "payload", "envelope")  # of mqtt: what is in the messages themselves
-
-
-class LogLevel(Struct, frozen=True, forbid_unknown_fields=True):
-    """Fields of `log_level`."""
-
-    level: logs.Level
-
-
-BRIDGE_SPECS = (
-    CommandSpec("ping", NoFields),
-    CommandSpec("health", NoFields),
-    CommandSpec("log_level", LogLevel),
-    CommandSpec("reload", NoFields),
-)
 
 
 class App:
@@ -88,6 +75,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._web = contextlib.AsyncExitStack()
         self._held = contextlib.ExitStack()  # the outbox's folder
+        self._pages = Pages(self._picture, lambda: self.units.values())
 
     async def run(self) -> int:
         """Until stop(). Returns the exit code. Raises Fatal where it cannot start."""
@@ -202,7 +190,7 @@ class App:
             session=self.session,
             specs=BRIDGE_SPECS,
             local={
-                "ping": lambda _: {"version": __version__, "session": self.session},
+                "ping": lambda _: Pong(version=__version__, session=self.session),
                 "health": lambda _: health(self.units, self.session),
                 "log_level": self._log_level,
                 "reload": lambda _: self.reload(),
@@ -221,33 +209,21 @@ class App:
         base = self._house.mqtt.base_topic  # of the connection there is, also while a reload is about to change it
         return Message(f"{base}/{BRIDGE}/{path}", msgspec.json.encode(value), JSON_PROPERTIES)
 
-    def _state_message(self, state: str) -> Message:
+    def _state_message(self, state: Literal["online", "draining", "offline"]) -> Message:
         return self._message(
             "state",
-            {
-                "state": state,
-                "session": self.session,
-                "instance": socket.gethostname(),
-                "version": __version__,
-                "time": rfc3339(instant().unix),
-            },
+            BridgeState(state, self.session, socket.gethostname(), __version__, rfc3339(instant().unix)),
         )
 
     def _say_info(self) -> None:
         backends = {}
         for name, unit in self.units.items():
             own = PLATFORMS[unit.platform].commands_of(unit.options)
-            backends[name] = {
-                "type": unit.platform,
-                "commands": [spec.name for spec in (*own, *COMMON)],
-                "subjects": {spec.name: spec.subject for spec in own if spec.subject},
-            }
-        info = {
-            "version": __version__,
-            "session": self.session,
-            "commands": [spec.name for spec in BRIDGE_SPECS],
-            "backends": backends,
-        }
+            names = [spec.name for spec in (*own, *COMMON)]
+            backends[name] = BackendInfo(
+                unit.platform, names, {spec.name: spec.subject for spec in own if spec.subject}
+            )
+        info = BridgeInfo(__version__, self.session, [spec.name for spec in BRIDGE_SPECS], backends)
         self.publisher.state(self._message("info", info))
 
     async def _report(self) -> None:
@@ -289,7 +265,7 @@ class App:
 
         self._tasks.append(asyncio.ensure_future(attempt()))
 
-    async def reload(self) -> dict[str, list[str]]:
+    async def reload(self) -> Reloaded:
         """Takes a changed configuration; refused as a whole where it is wrong. Returns what changed.
 
         Raises BadCommand that names every problem.
@@ -310,7 +286,7 @@ class App:
                 raise self._refused([str(error)]) from None
             changed = await self._take(config)
             self.meters.reloads["ok"] += 1
-            told = {what: ",".join(names) for what, names in changed.items() if names}
+            told = {what: ",".join(names) for what, names in changed.items() if isinstance(names, list) and names}
             self.log.info("reloaded", extra=told or {"changed": "nothing"})
             return changed
 
@@ -322,7 +298,7 @@ class App:
             self.log.error("configuration refused", extra={"problem": problem})
         return BadCommand(f"the configuration is refused: {'; '.join(told)}", kind="bad_configuration")
 
-    async def _take(self, config: Config) -> dict[str, list[str]]:
+    async def _take(self, config: Config) -> Reloaded:
         old, self.config = self.config, config
         self.redact.set(secrets(config))
         groups = [name for name in _GROUPS if getattr(old, name) != getattr(config, name)]
@@ -343,7 +319,7 @@ class App:
             self._say_info()
         else:
             self.leads(False)
-        return {"changed": [*groups, *changed], "added": added, "removed": removed}
+        return Reloaded(changed=[*groups, *changed], added=added, removed=removed)
 
     async def _take_groups(self, groups: list[str]) -> None:
         if "mqtt" in groups:
@@ -389,9 +365,9 @@ class App:
                 await self.publisher.drained()
         await cancelled(self._bridge_task)
 
-    def _log_level(self, body: LogLevel) -> dict[str, str]:
+    def _log_level(self, body: LogLevel) -> LogLevel:
         logs.set_level(body.level)
-        return {"level": body.level}
+        return body
 
     # Seen from outside.
 
@@ -401,11 +377,12 @@ class App:
         if listen is not None:
             self.port = await self._web.enter_async_context(web.serve(listen, self.routes()))
 
-    def routes(self) -> dict[str, Callable[[], web.Reply]]:
+    def routes(self) -> web.Routes:
         return {
-            "/": self._page,
-            "/metrics": lambda: (200, "text/plain; version=0.0.4; charset=utf-8", self.meters.render()),
-            "/livez": lambda: (200, "application/json", b'{"live":true}'),
+            "/": lambda: page(map(row, map(of, self.units.values())), self.lease.status() if self.lease else ""),
+            "/events": self._pages.open,
+            "/metrics": lambda: web.Reply(200, "text/plain; version=0.0.4; charset=utf-8", self.meters.render()),
+            "/livez": lambda: web.Reply(200, "application/json", b'{"live":true}'),
             "/readyz": self._readyz,
         }
 
@@ -420,18 +397,22 @@ class App:
         waiting = self.waiting()
         ready = not waiting and not self.draining
         body = msgspec.json.encode({"ready": ready, "waiting": waiting})
-        return 200 if ready else 503, "application/json", body
+        return web.Reply(200 if ready else 503, "application/json", body)
 
-    def _page(self) -> web.Reply:
-        head = ("backend", "type", "state", "since", "received", "published", "waiting", "error")
-        rows: list[tuple[str, ...]] = [head]
-        for name, unit in self.units.items():
-            status, ledger = unit.crossing.state.shown(), unit.lasting.outbox.ledger
-            received, waiting = sum(ledger.received.values()), len(unit.lasting.outbox)
-            counts = (str(received), str(ledger.published), str(waiting))
-            rows.append((name, unit.platform, status.state, status.since or "", *counts, status.error or ""))
-        note = self.lease.status() if self.lease else ""
-        return 200, "text/html; charset=utf-8", web.page(f"ws2mqtt {__version__}", rows, note)
+    def _picture(self) -> Picture:
+        waiting = self.waiting()
+        return Picture(
+            version=__version__,
+            instance=socket.gethostname(),
+            session=self.session,
+            base_topic=self.config.mqtt.base_topic,
+            mqtt=self._active and self.publisher.connected,
+            ready=not waiting and not self.draining,
+            draining=self.draining,
+            waiting=waiting,
+            lease=self.lease.status() if self.lease else None,
+            backends=[of(unit) for unit in self.units.values()],
+        )
 
     # The end.
 

@@ -91,6 +91,24 @@ def _check(args: argparse.Namespace) -> int:
     return OK
 
 
+def _schema(args: argparse.Namespace) -> int:
+    from bridge.config.schema import schema
+
+    _print_json(schema())
+    return OK
+
+
+def _asyncapi(args: argparse.Namespace) -> int:
+    from bridge.asyncapi import document
+
+    _print_json(document(_load(args) if args.config is not None else None))
+    return OK
+
+
+def _print_json(value: object) -> None:
+    print(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
 def _load(args: argparse.Namespace) -> "Config":
     """The configuration, with the command line's log options over it."""
     from bridge.config import load
@@ -217,8 +235,11 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("-c", "--config", metavar="FILE", default=default, required=default is None)
         if name == "run":
             _lease_arguments(one)
+    command("schema", _schema, "Print the JSON Schema of the configuration file, for editors.")
     _demo_arguments(command("demo", _demo, "See it work: broker, simulators, bridge and a live view."))
     _simulate_arguments(command("simulate", _simulate, "Run one platform's simulator as a server."))
+    asyncapi = command("asyncapi", _asyncapi, "Print every topic and payload as an AsyncAPI 3 document.")
+    asyncapi.add_argument("-c", "--config", metavar="FILE", help="of this configuration (of every platform)")
     watch = command("watch", _watch, "Show events as they come.")
     watch.add_argument("filter", nargs="?", metavar="FILTER", help="MQTT topic filter (everything of the bridge)")
     send = command("send", _send, "Publish a command and wait for its responses.")

@@ -10,7 +10,7 @@ import itertools
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -21,9 +21,9 @@ from bridge.broker import Incoming
 from bridge.clock import instant
 from bridge.command_fields import converted, fields_of, identity
 from bridge.errors import BadCommand, BridgeError
-from bridge.model import Command, CommandError, Message, Response
-from bridge.options import CommandOptions, Duration
-from bridge.payloads import JSON_PROPERTIES
+from bridge.model import Command, CommandError, Message, Response, ResponseStatus
+from bridge.options import CommandOptions, Duration, about
+from bridge.payloads import JSON_PROPERTIES, Moment
 from bridge.times import rfc3339
 from bridge.topics import matches
 from bridge.watch.metrics import Histogram, count_command
@@ -37,6 +37,9 @@ _CORRELATION = b"\x09"  # MQTT 5, 3.3.2.3.6
 _numbers = itertools.count(1)  # of all commands of this process: a reload must not give a reference a second time
 
 
+Code = Literal[200, 202, 400, 403, 404, 408, 409, 410, 429, 502, 503]
+
+
 class NoFields(Struct, frozen=True, forbid_unknown_fields=True):
     """A command without fields of its own."""
 
@@ -48,24 +51,28 @@ class ResponsePayload(Struct, frozen=True, omit_defaults=True):
     """What a response says; `code` as in HTTP, `id` the sender's own."""
 
     command: str
-    status: str
-    final: bool
-    code: int
-    time: str
+    status: ResponseStatus
+    final: Annotated[bool, about("nothing more is said to this command")]
+    code: Code
+    time: Moment
     id: str | int | None = None
     error: CommandError | None = None
     data: Any = None
 
 
-class _Common(Struct, frozen=True):
+class CommonFields(Struct, frozen=True):
     """The fields that every command may have."""
 
-    id: str | int | UnsetType = UNSET
-    timeout: Duration | UnsetType = UNSET
-    idempotency_key: str | UnsetType = UNSET
+    id: Annotated[str | int | UnsetType, about("repeated in the responses")] = UNSET
+    timeout: Annotated[
+        Duration | UnsetType, about("for waiting to be sent and for the platform's first answer; 10s where left out")
+    ] = UNSET
+    idempotency_key: Annotated[
+        str | UnsetType, about("the same key and body on the same topic within 10 minutes is carried out once")
+    ] = UNSET
 
 
-_COMMON_FIELDS = _Common.__struct_fields__
+_COMMON_FIELDS = CommonFields.__struct_fields__
 
 
 class _Open(Struct):
@@ -161,7 +168,7 @@ class Commands:
             one.name,
             response.status,
             response.final,
-            response.code,
+            response.code,  # type: ignore[arg-type]
             rfc3339(now.unix),
             one.id,
             response.error,
@@ -203,7 +210,7 @@ class Commands:
         spec = self._spec(one)
         if not any(fnmatchcase(one.name, allowed) for allowed in self._options.allow):
             raise BadCommand(f"commands.allow does not allow {one.name}", code=403, kind="not_allowed")
-        common = converted({key: value for key, value in fields.items() if key in _COMMON_FIELDS}, _Common)
+        common = converted({key: value for key, value in fields.items() if key in _COMMON_FIELDS}, CommonFields)
         own = {key: value for key, value in fields.items() if key not in _COMMON_FIELDS}
         timeout = TIMEOUT if common.timeout is UNSET else common.timeout
         one.deadline = one.arrived + timeout

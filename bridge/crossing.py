@@ -200,7 +200,9 @@ class Crossing:
             meter.replayed += 1
         if type(event.data) is Gap:
             self._gap(event.data)
-        self._outbox.append(self._writer.event(event, self._outbox.number(), self._stamp), event.type, now)
+        number = self._outbox.number()
+        meter.recent.append((number, self._stamp, event.time, event.type, event.subject, event.replay))
+        self._outbox.append(self._writer.event(event, number, self._stamp), event.type, now)
         self._publisher.wake()
 
     def _state(self, state: State) -> None:
@@ -254,6 +256,7 @@ class Crossing:
         self.carry(self.session.answered(call.id, answer, now), now)
 
     def _gap(self, gap: Gap) -> None:
+        self._meter.last_gap = gap
         if gap.backfill in ("none", "started"):
             self._meter.gaps += 1
             self._meter.gap_seconds += max(0.0, gap.seconds)

@@ -5,12 +5,13 @@ A message's bytes are made once, when the event is read; they stay as they are t
 
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from bridge.model import Event, Message, State, Unread
+from bridge.options import about
 from bridge.topics import join
 
 DEAD_BYTES = 64 * 1024
@@ -21,20 +22,25 @@ _FORMAT_UTF8 = b"\x01\x01"  # MQTT 5, 3.3.2.3.2: Payload Format Indicator
 _CONTENT_TYPE, _USER_PROPERTY = b"\x03", b"\x26"  # 3.3.2.3.9, 3.3.2.3.7
 
 
+Moment = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")]
+
+
 class CloudEvent(Struct, kw_only=True, omit_defaults=True):
     """One event as it is published; `session`, `sequence`, `recordedtime` and `replay` are extension attributes."""
 
-    specversion: str
-    id: str
-    source: str
-    type: str
-    subject: str = ""
-    time: str
-    recordedtime: str
-    session: str
-    sequence: str
-    replay: bool = False
-    datacontenttype: str
+    specversion: Literal["1.0"]
+    id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$"), about("the same for the same thing told again: drop duplicates")]
+    source: Annotated[str, about("/<base>/<backend>")]
+    type: Annotated[str, about("<platform>.<event type>")]
+    subject: Annotated[str, about("as written in the topic; absent without one")] = ""
+    time: Annotated[Moment, about("when the platform says it happened, UTC; recordedtime where it does not say")]
+    recordedtime: Annotated[Moment, about("when the bridge read it, UTC")]
+    session: Annotated[str, Meta(pattern="^[0-9]+$"), about("the bridge's start in ms since 1970, as in bridge/state")]
+    sequence: Annotated[
+        str, Meta(pattern="^[0-9]{16,}$"), about("per backend and session from 1: a hole is an event that was dropped")
+    ]
+    replay: Annotated[bool, about("from the platform's history; absent where it is not")] = False
+    datacontenttype: Literal["application/json"]
     data: Any
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bridge.about import BackendHealth, Health
 from bridge.backends import PLATFORMS
 from bridge.clock import instant
 from bridge.commands import COMMON, Commands, filters
@@ -136,18 +137,18 @@ class Unit:
         """Ends both sides; the MQTT connection says goodbye, so that no will is published."""
         await cancelled(self.talk, self.publishing)
 
-    def picture(self) -> dict[str, object]:
+    def picture(self) -> BackendHealth:
         """The ledger, in the words of the metrics."""
         ledger, (waiting, size, _) = self.lasting.outbox.ledger, self.lasting.meter.waiting()
-        return {
-            "state": self.crossing.state.shown().state,
-            "events_received": sum(ledger.received.values()),
-            "events_recovered": ledger.recovered,
-            "events_published": ledger.published,
-            "events_dropped": {reason: count for reason, count in ledger.dropped.items() if count},
-            "outbox_events": waiting,
-            "outbox_bytes": size,
-        }
+        return BackendHealth(
+            state=self.crossing.state.shown().state,
+            events_received=sum(ledger.received.values()),
+            events_recovered=ledger.recovered,
+            events_published=ledger.published,
+            events_dropped={reason: count for reason, count in ledger.dropped.items() if count},
+            outbox_events=waiting,
+            outbox_bytes=size,
+        )
 
     def ready(self) -> bool:
         return not (self.options.required and self.options.enabled) or self.crossing.ready()
@@ -234,7 +235,6 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
     return Unit(name, word, options, lasting, crossing, publisher, commands, log, gone("reloading"))
 
 
-def health(units: dict[str, Unit], session: str) -> dict[str, object]:
+def health(units: dict[str, Unit], session: str) -> Health:
     """`bridge/health`: the ledger of every backend."""
-    backends = {name: unit.picture() for name, unit in units.items()}
-    return {"time": rfc3339(instant().unix), "session": session, "backends": backends}
+    return Health(rfc3339(instant().unix), session, {name: unit.picture() for name, unit in units.items()})

@@ -58,7 +58,7 @@ async def test_version() -> None:
 def test_no_command_is_usage_and_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     shown = capsys.readouterr().out
-    for command in ("run", "check", "demo", "simulate", "watch", "send", "healthcheck"):
+    for command in ("run", "check", "demo", "simulate", "watch", "send", "schema", "asyncapi", "healthcheck"):
         assert re.search(rf"\n    {command}\s", shown), command
 
 
@@ -93,7 +93,9 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "usage: ws2mqtt" in told.err
 
 
-@pytest.mark.parametrize("command", ["run", "check", "healthcheck", "demo", "simulate", "watch", "send"])
+@pytest.mark.parametrize(
+    "command", ["run", "check", "healthcheck", "schema", "asyncapi", "demo", "simulate", "watch", "send"]
+)
 def test_every_command_has_its_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])

@@ -133,6 +133,7 @@ class CommandSpec(Struct, frozen=True):
     """One command of a platform: its name, the Struct its fields are checked against, where it lives.
 
     subject: "" for the backend itself, else a pattern over topic levels such as "application/+/device/+" ·
+    result: the type of `data` in its responses, None where they have none, Any where the platform decides ·
     check: what holds between the fields; raises BadCommand · sent: its final status may be `sent`.
     """
 
@@ -141,6 +142,21 @@ class CommandSpec(Struct, frozen=True):
     subject: str = ""
     check: Callable[[Any], object] = lambda body: None
     sent: bool = False
+    result: Any = None
+
+
+class Subject(Struct, frozen=True):
+    """One kind of subject, and what is said of it: for the published description, which tests hold against the wire.
+
+    levels: those in braces are any name, as in "application/{app_eui}/device/{dev_eui}"; "" for no subject ·
+    events: the type of an event → the type of its data, Any: as the platform wrote it · others: the platform names
+    further types of events · state: the type of its state's data, None where it has none. Every backend has `gap`.
+    """
+
+    levels: str
+    events: Mapping[str, Any] = {}
+    others: bool = False
+    state: Any = None
 
 
 class MakeSession(Protocol):
@@ -151,7 +167,7 @@ class Platform(Struct, frozen=True):
     """One entry of the registry.
 
     events: the closed set of event types, for metrics (others count as "other") · commands: of every backend of it ·
-    own_commands: those that the configuration of one backend names.
+    own_commands: those that the configuration of one backend names · subjects: what the events and states are about.
     """
 
     word: str
@@ -160,6 +176,7 @@ class Platform(Struct, frozen=True):
     events: tuple[str, ...]
     commands: tuple[CommandSpec, ...] = ()
     own_commands: Callable[[Any], tuple[CommandSpec, ...]] = lambda options: ()
+    subjects: tuple[Subject, ...] = ()
 
     def commands_of(self, options: BackendOptions) -> tuple[CommandSpec, ...]:
         """The commands of a backend with these options."""

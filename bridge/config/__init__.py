@@ -7,7 +7,7 @@ between keys. A platform's own rules are `check` of its Options. No message show
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import singledispatch
-from typing import Any
+from typing import Annotated, Any
 
 from msgspec import UNSET, Struct, field
 
@@ -31,6 +31,7 @@ from bridge.options import (
     Reconnect,
     Secret,
     Tls,
+    about,
     address_fault,
 )
 
@@ -47,11 +48,11 @@ _PROXIES = ("http", "https", "socks5", "socks5h", "socks4")
 class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The file's keys, but for the backends."""
 
-    mqtt: MqttOptions = MqttOptions()
-    outbox: OutboxOptions = OutboxOptions()
-    http: HttpOptions = HttpOptions()
-    log: LogOptions = LogOptions()
-    shutdown_grace: Duration = Duration(20.0)
+    mqtt: Annotated[MqttOptions, about("the broker, and how messages are written for it")] = MqttOptions()
+    outbox: Annotated[OutboxOptions, about("where events wait for the broker")] = OutboxOptions()
+    http: Annotated[HttpOptions, about("metrics, health and status page")] = HttpOptions()
+    log: Annotated[LogOptions, about("the log, on standard error")] = LogOptions()
+    shutdown_grace: Annotated[Duration, about("on SIGTERM: the longest time to publish what waits")] = Duration(20.0)
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import NODEFAULT, UNSET, Struct, UnsetType
 from msgspec.structs import FieldInfo
 
 from bridge.config.leaves import INT, LEAVES, NAMES, WORDS, Wrong, interpolate, like, unreadable
@@ -43,15 +43,35 @@ def is_secret(kind: object) -> bool:
     return members(kind) == (Secret,)
 
 
+def may_be_off(field: FieldInfo, default: object = None) -> bool:
+    """Whether `off` is None: of durations, and where another value is the default."""
+    other = default if default is not None else field.default
+    return type(None) in get_args(field.type) and (Duration in members(field.type) or other not in (None, NODEFAULT))
+
+
 def group(kind: object) -> type[Struct] | None:
     """The Struct that a field of this type holds."""
     return next((one for one in members(kind) if isinstance(one, type) and issubclass(one, Struct)), None)
 
 
+def fields(kind: type[Struct]) -> list[FieldInfo]:
+    """A Struct's fields, their types without the words that are only said about them."""
+    return [msgspec.structs.replace(one, type=_bare(one.type)) for one in msgspec.structs.fields(kind)]
+
+
+def _bare(kind: Any) -> Any:
+    """`Annotated` is left where it constrains."""
+    if get_origin(kind) is not Annotated:
+        return kind
+    inner, *said = get_args(kind)
+    rules = tuple(one for one in said if one != msgspec.Meta(description=one.description))
+    return Annotated[(inner, *rules)] if rules else inner
+
+
 def keys(kind: type[Struct]) -> dict[str, Any]:
     """The keys that a Struct is written with, and their types, the `_file` twins of secrets included."""
     found: dict[str, Any] = {}
-    for field in msgspec.structs.fields(kind):
+    for field in fields(kind):
         found[field.encode_name] = field.type
         if is_secret(field.type):
             found[f"{field.encode_name}_file"] = str
@@ -89,11 +109,11 @@ class Reader:
         if not isinstance(given, dict):
             return self.complain(at, "must be a mapping of keys to values", tree)
         known = known or {}
-        fields = [field for field in msgspec.structs.fields(kind) if field.encode_name not in known]
+        wanted = [field for field in fields(kind) if field.encode_name not in known]
         self._unknown(given, {*keys(kind), *known}, at)
         values: dict[str, Any] = {name: value for name, value in known.items() if value is not UNSET}
         bad = {name for name, value in values.items() if value is BAD}
-        for field in fields:
+        for field in wanted:
             value = self._field(field, given, at, getattr(base, field.name, field.default))
             if value is UNSET and base is not None:
                 value = getattr(base, field.name)
@@ -133,8 +153,7 @@ class Reader:
         if isinstance(tree, UnsetType):
             return self.complain(path, "is required") if field.required else UNSET
         assert not isinstance(tree, _Bad)
-        may_be_off = type(None) in get_args(field.type) and (Duration in members(field.type) or default is not None)
-        if may_be_off and isinstance(tree, Scalar) and WORDS.get(tree.text.lower()) is False:
+        if may_be_off(field, default) and isinstance(tree, Scalar) and WORDS.get(tree.text.lower()) is False:
             return None
         inner = group(field.type)
         if inner is not None and isinstance(tree, dict):

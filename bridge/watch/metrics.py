@@ -5,6 +5,7 @@ that the ledger balances in every single one. All known series exist from the st
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -14,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from bridge import __version__
 from bridge.backends import PLATFORMS
+from bridge.backends.session import Gap
 from bridge.ledger import Ledger
 
 BRIDGE = "bridge"
@@ -30,6 +32,7 @@ BRIDGE_COMMANDS = ("ping", "health", "log_level", "reload")
 RELOADS = ("ok", "failed")
 OWN_COMMANDS = 4  # that a configuration names are counted by name, more as `other`: at most 150 series per backend
 
+_RECENT = 50
 _LATENCY = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 10.0)  # few: at most 150 series per backend
 _COMMAND = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 
@@ -37,21 +40,25 @@ _COMMAND = (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 class Histogram:
     """Counts by upper bound, in seconds."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds, self._counts, self._sum = bounds, [0] * (len(bounds) + 1), 0.0
+        self.bounds, self.counts, self.sum = bounds, [0] * (len(bounds) + 1), 0.0
 
     def observe(self, seconds: float) -> None:
-        self._counts[bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.sum += seconds
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
 
     def add_to(self, family: HistogramMetricFamily, label: str) -> None:
         total, buckets = 0, []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.counts, strict=True):
             total += count
             buckets.append((bound, float(total)))
-        family.add_metric([label], buckets, self._sum)
+        family.add_metric([label], buckets, self.sum)
 
 
 def _zeros(*keys: str) -> dict[str, int]:
@@ -71,9 +78,16 @@ class MqttMeter:
     states_published: int = 0
 
 
+Told = tuple[int, str, str | None, str, str, bool]
+"""What is remembered of an event: its number, when it was read, when it was (None: not told), type, subject, replay.
+
+None of its data, which may be large; and a plain tuple, since one is made of every event.
+"""
+
+
 @dataclass
 class Meter:
-    """One backend."""
+    """One backend. recent: its last events, for people."""
 
     ledger: Ledger
     waiting: Callable[[], tuple[int, int, float | None]]  # events, bytes, Unix time of the oldest
@@ -91,6 +105,8 @@ class Meter:
     gap_seconds: float = 0.0
     auth: dict[str, int] = field(default_factory=lambda: _zeros(*CONNECT_OUTCOMES))
     last_event: float | None = None
+    last_gap: Gap | None = None
+    recent: deque[Told] = field(default_factory=lambda: deque(maxlen=_RECENT))
     command_seconds: Histogram = field(default_factory=lambda: Histogram(_COMMAND))
 
 

@@ -1,29 +1,51 @@
-"""/metrics, /livez, /readyz and a page for people: a small HTTP server on h11, on the bridge's own event loop.
+"""A small HTTP server on h11, on the bridge's own event loop: /metrics, /livez, /readyz, and a page for people.
 
-It runs on that loop on purpose: /livez answers while the loop turns, and a scrape is one picture of it.
+It runs on that loop on purpose: /livez answers while the loop turns, and a scrape is one picture of it. A reply is
+whole, or a stream that goes on until the client or the server ends it.
 """
 
 import asyncio
 import contextlib
-import html
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import NamedTuple
 
 import h11
 
 from bridge.errors import Fatal
 
 _REQUEST_S = 10.0
-Reply = tuple[int, str, bytes]  # status, content type, body
+_TEXT = "text/plain; charset=utf-8"
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _SECURITY = (
     ("X-Content-Type-Options", "nosniff"),
-    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
     ("Cache-Control", "no-store"),
 )
 
 
+class Reply(NamedTuple):
+    """policy: what a browser may make of it (Content-Security-Policy)."""
+
+    status: int
+    kind: str
+    body: bytes
+    policy: str = _NOTHING
+
+
+class Stream(NamedTuple):
+    """An answer in chunks, each sent as it comes."""
+
+    kind: str
+    chunks: AsyncGenerator[bytes, None]
+
+
+Routes = Mapping[str, Callable[[], Reply | Stream]]
+
+
 @asynccontextmanager
-async def serve(listen: str, routes: Mapping[str, Callable[[], Reply]]) -> AsyncIterator[int]:
+async def serve(listen: str, routes: Routes) -> AsyncIterator[int]:
     """Answers GET and HEAD of the routes; gives the port. Raises Fatal where the address cannot be used."""
     host, _, port = listen.rpartition(":")
     clients: set[asyncio.Task[None]] = set()
@@ -33,8 +55,11 @@ async def serve(listen: str, routes: Mapping[str, Callable[[], Reply]]) -> Async
         assert task is not None
         clients.add(task)
         try:
-            async with asyncio.timeout(_REQUEST_S):
-                await _converse(reader, writer, routes)
+            async with asyncio.timeout(_REQUEST_S) as patience:
+                stream = await _converse(reader, writer, routes)
+                patience.reschedule(None)
+                if stream is not None:
+                    await _flow(reader, writer, *stream)
         except (OSError, TimeoutError, h11.RemoteProtocolError, h11.LocalProtocolError):
             pass
         except asyncio.CancelledError:
@@ -59,19 +84,26 @@ async def serve(listen: str, routes: Mapping[str, Callable[[], Reply]]) -> Async
 
 
 async def _converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, routes: Mapping[str, Callable[[], Reply]]
-) -> None:
-    """Requests of one connection until it closes, or until one cannot be answered on it."""
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, routes: Routes
+) -> tuple[h11.Connection, Stream] | None:
+    """Requests of one connection until it closes, or until one cannot be answered on it; the stream that one began."""
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
     while True:
         event = await _next(connection, reader)
         if not isinstance(event, h11.Request):
-            return
-        await _answer(connection, writer, event, _reply(event, routes))
+            return None
+        reply = _reply(event, routes)
+        if isinstance(reply, Stream):
+            _begin(connection, writer, reply.kind)
+            if event.method != b"HEAD":
+                return connection, reply
+            writer.write(connection.send(h11.EndOfMessage()) or b"")
+        else:
+            await _answer(connection, writer, event, reply)
         while not isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
             event = await _next(connection, reader)
         if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
-            return
+            return None
         connection.start_next_cycle()
 
 
@@ -81,35 +113,44 @@ async def _next(connection: h11.Connection, reader: asyncio.StreamReader) -> obj
     return event
 
 
-def _reply(request: h11.Request, routes: Mapping[str, Callable[[], Reply]]) -> Reply:
+def _reply(request: h11.Request, routes: Routes) -> Reply | Stream:
     path = request.target.decode("ascii", "replace").partition("?")[0]
     route = routes.get(path)
     if route is None:
-        return 404, "text/plain; charset=utf-8", b"not found; there are " + ", ".join(routes).encode() + b"\n"
+        return Reply(404, _TEXT, b"not found; there are " + ", ".join(routes).encode() + b"\n")
     if request.method not in (b"GET", b"HEAD"):
-        return 405, "text/plain; charset=utf-8", b"only GET\n"
+        return Reply(405, _TEXT, b"only GET\n")
     return route()
 
 
 async def _answer(connection: h11.Connection, writer: asyncio.StreamWriter, request: h11.Request, reply: Reply) -> None:
-    status, kind, body = reply
-    headers = [("Content-Type", kind), ("Content-Length", str(len(body))), *_SECURITY]
-    if status == 405:
+    headers = [("Content-Length", str(len(reply.body)))]
+    if reply.status == 405:
         headers.append(("Allow", "GET, HEAD"))
-    writer.write(connection.send(h11.Response(status_code=status, headers=headers)) or b"")
+    writer.write(_head(connection, reply.status, reply.kind, reply.policy, headers))
     if request.method != b"HEAD":
-        writer.write(connection.send(h11.Data(data=body)) or b"")
+        writer.write(connection.send(h11.Data(data=reply.body)) or b"")
     writer.write(connection.send(h11.EndOfMessage()) or b"")
     await writer.drain()
 
 
-def page(title: str, rows: list[tuple[str, ...]], note: str = "") -> bytes:
-    """A plain table for people, with a line above it."""
-    cells = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows[1:])
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
-    style = "body{font:16px system-ui;margin:2rem;color-scheme:light dark}td,th{text-align:left;padding:.3rem 1rem 0 0}"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="5">'
-        f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title><style>{style}</style>'
-        f"<h1>{html.escape(title)}</h1><p>{html.escape(note)}</p><table><tr>{head}</tr>{cells}</table></html>"
-    ).encode()
+def _begin(connection: h11.Connection, writer: asyncio.StreamWriter, kind: str) -> None:
+    writer.write(_head(connection, 200, kind, _NOTHING, [("X-Accel-Buffering", "no")]))
+
+
+def _head(connection: h11.Connection, status: int, kind: str, policy: str, more: list[tuple[str, str]]) -> bytes:
+    headers = [("Content-Type", kind), *more, *_SECURITY, ("Content-Security-Policy", policy)]
+    return connection.send(h11.Response(status_code=status, headers=headers)) or b""
+
+
+async def _flow(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: h11.Connection, stream: Stream
+) -> None:
+    """Sends what comes, until the client is gone or does not take it any more."""
+    async with aclosing(stream.chunks) as chunks:
+        async for chunk in chunks:
+            if reader.at_eof():
+                return
+            writer.write(connection.send(h11.Data(data=chunk)) or b"")
+            async with asyncio.timeout(_REQUEST_S):
+                await writer.drain()

@@ -1,7 +1,8 @@
 """An independent subscriber: hears every message a broker gives out and keeps it; it can also say something.
 
 It speaks MQTT by itself, over plain sockets, and shares no code with the bridge. It is subscribed when its context is
-entered. Every message is acknowledged at once.
+entered. Every message is acknowledged at once. When it closes, all that it heard of a bridge is held against the
+document that bridge publishes.
 """
 
 import asyncio
@@ -42,6 +43,7 @@ from tests.support import (
     write_publish,
     write_subscribe,
 )
+from tests.support.published import judge, said
 
 Message = Publish
 
@@ -132,6 +134,8 @@ class Ear:
                 async with asyncio.timeout(1.0):
                     await self._writer.drain()
         await self._close()
+        if kind is None:
+            judge(self.messages)
 
     # Hearing
 
@@ -187,6 +191,7 @@ class Ear:
             properties=properties or {}, user_properties=user_properties,
         )  # fmt: skip
         data = write_publish(told, self._version)
+        said(topic, told.payload)
         if not qos:
             self._send(data)
             return 0

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import bridge
 from tests.support import NotSeen, Record, free_port
+from tests.support.published import promised
 
 PROGRAM = (sys.executable, "-m", "bridge", "run")
 _STOP_S = 5.0
@@ -140,6 +141,7 @@ class BridgeProcess:
         self._config = config
         listen = {"http": {"listen": f"127.0.0.1:{self.http_port}"}}
         self.config_file.write_text(yaml.safe_dump({**listen, **config}, sort_keys=False), "utf-8")
+        promised(self.config_file, {**os.environ, **self._environment})
 
     # Ending it and other signals
 

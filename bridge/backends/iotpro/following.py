@@ -12,6 +12,7 @@ from typing import Protocol
 
 from bridge.backends.iotpro import asks, names
 from bridge.backends.iotpro.assets import ALWAYS, NEVER, Assets
+from bridge.backends.iotpro.data import InForce, Resynced
 from bridge.backends.iotpro.frames import Failure, Told
 from bridge.backends.iotpro.history import History
 from bridge.backends.iotpro.orders import Filter, Orders
@@ -236,7 +237,7 @@ class Following:
             self._history.going = True
             self._history.fill(turn, now)
 
-    def _in_force(self, command: Command) -> object:
+    def _in_force(self, command: Command) -> InForce | Resynced:
         if isinstance(command.body, Filter):
             return {"keys": self.selection.keys, "profiles": self.selection.profiles}
         return {"assets": len(self._assets)}

@@ -6,24 +6,28 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from bridge.backends.iotpro.selection import Keys, Selection
-from bridge.options import BackendOptions, BackfillOptions, Secret, address_fault
+from bridge.options import BackendOptions, BackfillOptions, Secret, about, address_fault
 
 
 class IotproOptions(BackendOptions, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="iotpro"):
-    """url: of the platform's web page · keys: time series to follow, of all assets, or by profile · attributes: of the
-    server scope · profiles: only assets of these, () is all · text_keys: values that stay text · page_size: assets
-    asked for at once.
-    """
+    """IoT Pro, which is ThingsBoard under another name."""
 
-    url: str
-    username: str
-    password: Secret
-    keys: Keys = ()
-    attributes: tuple[str, ...] = ()
-    profiles: tuple[str, ...] = ()
-    text_keys: tuple[str, ...] = ()
-    page_size: Annotated[int, Meta(ge=1, le=10_000)] = 1000
-    backfill: BackfillOptions = field(default_factory=BackfillOptions)
+    url: Annotated[str, about("of the web page, https:// or http://; REST and WebSocket are below it")]
+    username: Annotated[str, about("an account of its own, without a second factor, that may read the assets")]
+    password: Annotated[Secret, about("of that account")]
+    keys: Annotated[
+        Keys,
+        about("time series to follow: a list for all assets, or a map from asset profile to list"),
+    ] = ()
+    attributes: Annotated[tuple[str, ...], about("attributes of the server scope to follow")] = ()
+    profiles: Annotated[tuple[str, ...], about("only assets of these profiles; []: all that the account may read")] = ()
+    text_keys: Annotated[tuple[str, ...], about("keys whose values stay text even where they look like numbers")] = ()
+    page_size: Annotated[int, Meta(ge=1, le=10_000), about("assets asked for at once, about 1 KiB of a frame each")] = (
+        1000
+    )
+    backfill: Annotated[BackfillOptions, about("how gaps are filled from the platform's history")] = field(
+        default_factory=BackfillOptions
+    )
 
     def selection(self) -> Selection:
         """What is followed until a `filter` says otherwise."""

@@ -13,6 +13,7 @@ from msgspec import Raw
 
 from bridge.backends.iotpro import asks, bookmarks, frames
 from bridge.backends.iotpro.assets import Assets
+from bridge.backends.iotpro.data import InForce, Result, Resynced
 from bridge.backends.iotpro.downlinks import Downlinks
 from bridge.backends.iotpro.following import MAIN, Following
 from bridge.backends.iotpro.history import History
@@ -28,9 +29,9 @@ EVENTS = ("telemetry", "attributes", "unknown", "gap")
 _ASSET = "asset/+/+"
 COMMANDS = (
     CommandSpec("attributes", AttributesBody, _ASSET),
-    CommandSpec("rpc", Rpc, _ASSET),
-    CommandSpec("filter", Filter, check=Filter.check),
-    CommandSpec("resync", Resync),
+    CommandSpec("rpc", Rpc, _ASSET, result=Result),
+    CommandSpec("filter", Filter, check=Filter.check, result=InForce),
+    CommandSpec("resync", Resync, result=Resynced),
 )
 _BAD_TOKEN = 1007  # close code, ThingsBoard TbWebSocketHandler
 _LIMIT, _LIMIT_S = "sessions limit reached", 30.0

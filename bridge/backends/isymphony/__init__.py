@@ -3,6 +3,7 @@
 Its Live REST API, on the same server, is read and, as far as the configuration names calls, acts.
 """
 
+from bridge.backends.isymphony.data import SUBJECTS
 from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.isymphony.session import COMMANDS, EVENTS, IsymphonySession, own_commands
 from bridge.backends.session import Platform
@@ -14,4 +15,5 @@ PLATFORM = Platform(
     events=EVENTS,
     commands=COMMANDS,
     own_commands=own_commands,
+    subjects=SUBJECTS,
 )

@@ -7,13 +7,14 @@ a path has no `..`, however it is written.
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
 import msgspec
 from msgspec import Struct
 
 from bridge.errors import BadCommand
+from bridge.options import about
 from bridge.topics import clean
 
 Scalar = str | int | float | bool
@@ -28,12 +29,12 @@ _EVERYWHERE = ("id", "timeout", "idempotency_key")  # fields of every command
 class Action(Struct, frozen=True, forbid_unknown_fields=True):
     """A call of the installation's Live REST API; `{name}` in path and body stands for a field of the command.
 
-    path: relative, below the Live REST root · body: JSON, None for none.
+    body: JSON, None for none.
     """
 
-    path: str
-    method: Literal["GET", "POST", "PUT", "DELETE"] = "POST"
-    body: Any = None
+    path: Annotated[str, about("relative, below .../communication_manager/rest/live/")]
+    method: Annotated[Literal["GET", "POST", "PUT", "DELETE"], about("of the HTTP request")] = "POST"
+    body: Annotated[Any, about("any YAML, sent as JSON; {name} alone in a text keeps the field's type")] = None
 
     @property
     def fields(self) -> tuple[str, ...]:

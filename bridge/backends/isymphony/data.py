@@ -4,7 +4,11 @@ A field that was not told is UNSET and is not written; null stays null; numbers 
 Source: iSymphony developer documentation: User Login, User Logout, Hangup, Link End, Conference Room Call Leave Event.
 """
 
+from typing import Any, NotRequired, TypedDict
+
 from msgspec import UNSET, Struct, UnsetType
+
+from bridge.backends.session import Subject
 
 Text = str | None | UnsetType
 Number = int | float | str | None | UnsetType  # the pages write integers; text is passed on as text
@@ -95,3 +99,19 @@ class UserState(Struct, frozen=True):
     presence: str
     logins: int
     time: str
+
+
+class InForce(TypedDict):
+    """In the responses to `filter`."""
+
+    filters: dict[str, tuple[str, ...]]
+    warnings: NotRequired[list[str]]
+
+
+_CALLS = {"dial": Any, "hangup": Hangup, "linkEnd": LinkEnd, "confRoomCallLeave": ConfRoomCallLeave}
+_EVENTS = {"userLogin": UserLogin, "userLogout": UserLogout, **_CALLS, "unknown": Any}
+SUBJECTS = (
+    Subject("user/{username}", _EVENTS, others=True, state=UserState),
+    Subject("extension/{extensionNumber}", {**_CALLS, "unknown": Any}, others=True),
+    Subject("", _EVENTS, others=True),
+)

@@ -12,6 +12,7 @@ from collections import deque
 
 from msgspec import Struct
 
+from bridge.backends.isymphony.data import InForce
 from bridge.backends.isymphony.filters import Filter
 from bridge.backends.isymphony.frames import Reply, Told
 from bridge.backends.session import Send
@@ -72,7 +73,7 @@ class Filtering:
         self._flying = _Flying(command.key, wanted, command.deadline, command)
         return (Send(MAIN, wanted.frame(command.key)),)
 
-    def told(self) -> dict[str, object]:
+    def told(self) -> InForce:
         """What is in force."""
         return self.force.told()
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from bridge.backends.isymphony.data import InForce
 from bridge.errors import BadCommand
 
 ALIASES = {"login": "userLogin", "logout": "userLogout"}  # the page's examples; its own events are called otherwise
@@ -93,10 +94,13 @@ class Filter(Struct, frozen=True):
 
         return comes("userLogin") and comes("userLogout")
 
-    def told(self) -> dict[str, Any]:
+    def told(self) -> InForce:
         """For a response: what is in force."""
         warnings = [f"no event is called {one}; {ALIASES[one]} is sent in its place" for one in self.aliased]
-        return {"filters": self.wanted} | ({"warnings": warnings} if warnings else {})
+        told: InForce = {"filters": self.wanted}
+        if warnings:
+            told["warnings"] = warnings
+        return told
 
 
 def _text(value: Any) -> str:

@@ -4,13 +4,14 @@ Source: iSymphony developer documentation, WebSocket API (Event), "Connecting" a
 """
 
 from collections.abc import Iterator
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from msgspec import field
 
 from bridge.backends.isymphony.actions import Action, faults_of
 from bridge.backends.isymphony.filters import ALIASES
-from bridge.options import BackendOptions, Secret, address_fault
+from bridge.options import BackendOptions, Secret, about, address_fault
 
 _SERVLET = "/communication_manager"
 _EVENTS = f"{_SERVLET}/ws/event"
@@ -20,15 +21,19 @@ _FACTORY_PASSWORD = "manag3rpa55word"
 
 
 class IsymphonyOptions(BackendOptions, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="isymphony"):
-    """url: ws:// or wss://, host and port; the vendor's ports where it names none · filters: property → values, none
-    for all events · actions: by the command's name.
-    """
+    """An iSymphony server, a call centre panel for Asterisk."""
 
-    url: str
-    username: str
-    password: Secret
-    filters: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    actions: dict[str, Action] = field(default_factory=dict)
+    url: Annotated[str, about("ws://host:58080, or wss://host:55050 where the server is secured by SSL")]
+    username: Annotated[str, about("a realm user of iSymphony's security.xml, context communication_manager")]
+    password: Annotated[Secret, about("of that user")]
+    filters: Annotated[
+        dict[str, tuple[str, ...]],
+        about("which events: property to values; one of the values, all of the properties; left out: all events"),
+    ] = field(default_factory=dict)
+    actions: Annotated[
+        dict[str, Action],
+        about("commands of your own, by name: calls of the Live REST API; {name} stands for a field of the command"),
+    ] = field(default_factory=dict)
 
     def check(self) -> Iterator[tuple[str, str]]:
         """An address without user info; names that HTTP Basic can carry; filters that let something pass."""

@@ -8,10 +8,12 @@
    coreServerId that is new on this connection: its server has restarted.
 """
 
+from typing import Any
+
 import msgspec
 
 from bridge.backends.isymphony.actions import Live, Request, checked, fields_struct
-from bridge.backends.isymphony.data import UserLogin, UserLogout
+from bridge.backends.isymphony.data import InForce, UserLogin, UserLogout
 from bridge.backends.isymphony.filtering import MAIN, Filtering
 from bridge.backends.isymphony.filters import Filter, SetFilter
 from bridge.backends.isymphony.frames import Reply, Told, read
@@ -36,7 +38,10 @@ from bridge.model import Command, Condition, Event, Instant, Login, Response, St
 from bridge.times import rfc3339
 
 EVENTS = ("userLogin", "userLogout", "dial", "linkEnd", "hangup", "confRoomCallLeave", "unknown", "gap")
-COMMANDS = (CommandSpec("filter", SetFilter, check=SetFilter.wanted), CommandSpec("live", Live, check=Live.request))
+COMMANDS = (
+    CommandSpec("filter", SetFilter, check=SetFilter.wanted, result=InForce),
+    CommandSpec("live", Live, check=Live.request, result=Any),
+)
 _REMEMBER_S = 5.0
 _CORES = 64
 
@@ -46,7 +51,7 @@ Heard = Event | State | Unread | Response | Condition | Login
 def own_commands(options: IsymphonyOptions) -> tuple[CommandSpec, ...]:
     """The configured actions."""
     return tuple(
-        CommandSpec(name, fields_struct(name, action), check=checked(action))
+        CommandSpec(name, fields_struct(name, action), check=checked(action), result=Any)
         for name, action in options.actions.items()
     )
 

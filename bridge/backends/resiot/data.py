@@ -1,6 +1,10 @@
 """The data of ResIOT's events: the contract's field names and units; absent means not told by the platform."""
 
+from typing import Any, TypedDict
+
 from msgspec import Struct
+
+from bridge.backends.session import Subject
 
 
 class RxInfo(Struct, frozen=True, omit_defaults=True, gc=False):
@@ -76,3 +80,18 @@ class GatewayState(Struct, frozen=True):
 
     state: str
     last_alive: str | None
+
+
+class Referred(TypedDict):
+    """In the responses to `downlink`: what the platform's feedback will name."""
+
+    reference: str
+
+
+_DEVICE = {"up": Uplink, "join": Uplink, "tx": Downlinked, "txack": TxAck, "ack": Ack}
+_GATEWAY = {"alive": Alive, "rx": Uplink}
+SUBJECTS = (
+    Subject("application/{app_eui}/device/{dev_eui}", _DEVICE),
+    Subject("gateway/{gateway_eui}", _GATEWAY, state=GatewayState),
+    Subject("", {**_DEVICE, **_GATEWAY, "unknown": Any}),  # those that name neither device nor gateway
+)

@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 
 from msgspec import Struct
 
+from bridge.backends.resiot.data import Referred
 from bridge.backends.resiot.downlink import Downlink, request
 from bridge.backends.resiot.frames import Reply
 from bridge.backends.session import Send
@@ -172,7 +173,7 @@ class Downlinks:
             del self._subjects[reference]
 
     def _respond(self, one: _Downlink, status: str, code: int, final: bool = True) -> None:
-        data = {"reference": one.reference}
+        data: Referred = {"reference": one.reference}
         self._responses.append(Response(one.command.key, status, code, final, data=data))  # type: ignore[arg-type]
 
     def _expired(self, one: _Downlink) -> None:
@@ -181,5 +182,5 @@ class Downlinks:
 
     def _unknown(self, one: _Downlink, kind: str, message: str) -> None:
         error = CommandError(kind, message)
-        data = {"reference": one.reference}
+        data: Referred = {"reference": one.reference}
         self._responses.append(Response(one.command.key, "unknown", 408, error=error, data=data))

@@ -1,19 +1,17 @@
 """What a ResIOT backend is told."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from bridge.options import BackendOptions, Duration, Secret, address_fault
+from bridge.options import BackendOptions, Duration, Secret, about, address_fault
 
 
 class ResiotOptions(BackendOptions, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="resiot"):
-    """url: the address shown on the Websocket Server page, a secret as a whole (it holds the token).
+    """A ResIOT LoRaWAN network server."""
 
-    gateway_timeout: silence after which a gateway counts as offline.
-    """
-
-    url: Secret
-    gateway_timeout: Duration = Duration(300.0)
-    ignore: tuple[str, ...] = ("rx",)
+    url: Annotated[Secret, about("the address that ResIOT's page Websocket Server shows; it holds the token")]
+    gateway_timeout: Annotated[Duration, about("silence after which a gateway counts as offline")] = Duration(300.0)
+    ignore: Annotated[tuple[str, ...], about("event types that are not published, only counted")] = ("rx",)
 
     def check(self) -> Iterator[tuple[str, str]]:
         """The address is one of a WebSocket; a silence of no length would make every gateway offline."""

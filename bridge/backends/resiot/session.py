@@ -9,6 +9,7 @@
 from bridge.backends.reading import Object
 from bridge.backends.reading import read as read_json
 from bridge.backends.resiot import frames
+from bridge.backends.resiot.data import Referred
 from bridge.backends.resiot.downlink import Downlink
 from bridge.backends.resiot.downlinks import Downlinks
 from bridge.backends.resiot.gateways import Gateways
@@ -32,7 +33,7 @@ from bridge.times import rfc3339
 from bridge.topics import level
 
 EVENTS = ("up", "join", "tx", "txack", "ack", "alive", "rx", "unknown", "gap")
-COMMANDS = (CommandSpec("downlink", Downlink, "application/+/device/+", Downlink.bytes, sent=True),)
+COMMANDS = (CommandSpec("downlink", Downlink, "application/+/device/+", Downlink.bytes, sent=True, result=Referred),)
 MAIN = "main"
 
 Heard = Event | State | Unread

@@ -10,6 +10,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bridge.backends.session import CommandSpec
 from bridge.backends.smartserver import names
+from bridge.backends.smartserver.data import Cleared, InForce, Logged, ReadValue
 from bridge.backends.smartserver.moments import moment
 from bridge.backends.smartserver.talk import Ask
 from bridge.errors import BadCommand
@@ -133,10 +134,10 @@ def datapoint_path(device: str, block: str, index: str, datapoint: str, release:
 COMMANDS = (
     CommandSpec("write", Write, DATAPOINT, Write.check),
     CommandSpec("release", Release, DATAPOINT),
-    CommandSpec("read", Read, DATAPOINT),
+    CommandSpec("read", Read, DATAPOINT, result=ReadValue),
     CommandSpec("test", Nothing, DEVICE),
     CommandSpec("wink", Nothing, DEVICE),
-    CommandSpec("filter", Filter, "", Filter.check),
-    CommandSpec("datalog", DataLog, "", DataLog.check),
-    CommandSpec("clear_alarms", ClearAlarms),
+    CommandSpec("filter", Filter, "", Filter.check, result=InForce),
+    CommandSpec("datalog", DataLog, "", DataLog.check, result=Logged),
+    CommandSpec("clear_alarms", ClearAlarms, result=Cleared),
 )

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from bridge.backends.session import Answer
 from bridge.backends.smartserver import answers, names
@@ -13,6 +12,7 @@ from bridge.backends.smartserver.alarms import Alarms
 from bridge.backends.smartserver.catalogue import Catalogue
 from bridge.backends.smartserver.command import DataLog as Asked
 from bridge.backends.smartserver.command import datapoint_path
+from bridge.backends.smartserver.data import Cleared, InForce, Logged, ReadValue
 from bridge.backends.smartserver.datalog import DataLog, Run, Window, queries
 from bridge.backends.smartserver.orders import Flight, Orders
 from bridge.backends.smartserver.points import Points
@@ -21,16 +21,6 @@ from bridge.backends.smartserver.subscription import Subscription
 from bridge.backends.smartserver.talk import Ask, Talk
 from bridge.errors import BadCommand
 from bridge.model import Instant
-
-
-class ReadValue(Struct, frozen=True, omit_defaults=True):
-    """What `read` answers. time: of the platform's copy, RFC 3339 UTC."""
-
-    value: Any
-    time: str | None = None
-    preset: Any = None
-    localized: Any = None
-    priority: int | None = None
 
 
 class Commanding:
@@ -118,12 +108,12 @@ class Commanding:
         asked = flight.command.body.ids
         ids = self._alarms.ids() if asked is None else [self._alarms.id_of(one) for one in asked]
         if not ids:
-            self._talk.succeed(flight.command, {"ids": []})
+            self._talk.succeed(flight.command, Cleared(ids=[]))
             self.orders.finished(flight, now)
             return
 
         def done(answer: Answer, now: Instant) -> None:
-            self._talk.succeed(flight.command, {"ids": ids})
+            self._talk.succeed(flight.command, Cleared(ids=ids))
             self._alarms.read_soon(now)
             self.orders.finished(flight, now)
 
@@ -161,7 +151,7 @@ class Commanding:
         self._restore(now)
 
     def _in_force(self, flight: Flight, now: Instant) -> None:
-        self._talk.succeed(flight.command, {"datapoints": self.globs, "count": len(self._points.qualifiers)})
+        self._talk.succeed(flight.command, InForce(datapoints=self.globs, count=len(self._points.qualifiers)))
         self.orders.finished(flight, now)
 
     # The data log
@@ -189,12 +179,12 @@ class Commanding:
     def _log_ended(self, run: Run, fault: str | None, now: Instant) -> None:
         self._log.runs.pop(run.link, None)
         assert run.command is not None
-        told = {"count": run.count, "request": run.command.key if run.command.id is None else run.command.id}
+        told = Logged(count=run.count, request=run.command.key if run.command.id is None else run.command.id)
         if fault is None:
-            self._talk.succeed(run.command, {**told, "limited": True} if run.limited else told)
+            self._talk.succeed(run.command, Logged(**told, limited=True) if run.limited else told)
             return
         said = f"the platform ended the data log before its end: {fault}"
-        self._talk.fail(run.command, 502, "partial", said, {**told, "partial": True})
+        self._talk.fail(run.command, 502, "partial", said, Logged(**told, partial=True))
 
     def log_expired(self, run: Run) -> None:
         """The platform did not answer in time."""
@@ -207,5 +197,5 @@ class Commanding:
         for link, run in list(self._log.runs.items()):
             self._log.close(link, "stopped")
             if run.command is not None:
-                data = {"count": run.count, "partial": True}
+                data = Logged(count=run.count, partial=True)
                 self._talk.fail(run.command, 408, "stopped", "ws2mqtt stopped before the data log ended", data)

@@ -1,8 +1,10 @@
 """The data of SmartServer's events and states: the contract's field names; absent means not told by the platform."""
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 from msgspec import Struct
+
+from bridge.backends.session import Subject
 
 
 class Value(Struct, frozen=True, omit_defaults=True):
@@ -122,3 +124,55 @@ class Load(Struct, frozen=True):
 
     kind: str
     value: Any
+
+
+class ReadValue(Struct, frozen=True, omit_defaults=True):
+    """What `read` answers. time: of the platform's copy, RFC 3339 UTC."""
+
+    value: Any
+    time: str | None = None
+    preset: Any = None
+    localized: Any = None
+    priority: int | None = None
+
+
+class InForce(TypedDict):
+    """In the response to `filter`: the globs, and how many datapoints they name."""
+
+    datapoints: tuple[str, ...]
+    count: int
+
+
+class Cleared(TypedDict):
+    """In the response to `clear_alarms`."""
+
+    ids: list[int | str]
+
+
+class Logged(TypedDict):
+    """In the response to `datalog`: how many entries were told, with which `request` · limited: at `limit` it was cut ·
+    partial: it ended too early.
+    """
+
+    count: int
+    request: NotRequired[str | int]
+    limited: NotRequired[bool]
+    partial: NotRequired[bool]
+
+
+_DEVICE = {"status": Status, "test": Tested, "removed": Removed}
+_PLATFORM = {
+    "alarm": AlarmData,
+    "notification": Notification,
+    "join": Join,
+    "monitoring": Monitoring,
+    "time": Time,
+    "load": Load,
+    "unknown": Any,
+}
+SUBJECTS = (
+    Subject("{sid}/dev/{protocol}/{did}/if/{block}/{index}/{dp}", {"value": Value, "log": Value}, state=Latest),
+    Subject("{sid}/dev/{protocol}/{did}", _DEVICE, state=DeviceState),
+    Subject("alarms", state=Alarms),
+    Subject("", {**_PLATFORM, "test": Tested, "removed": Removed}),  # of a device that is not known
+)

@@ -1,23 +1,24 @@
 """What a SmartServer backend is told."""
 
 from collections.abc import Iterator
+from typing import Annotated
 
 from bridge.backends.smartserver.names import glob_fault
-from bridge.options import BackendOptions, BackfillOptions, Duration, Secret, address_fault
+from bridge.options import BackendOptions, BackfillOptions, Duration, Secret, about, address_fault
 
 
 class SmartserverOptions(BackendOptions, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="smartserver"):
-    """url: of the CMS, https://host (releases up to 2.7: port 8443) · username: a CMS user that nobody else uses ·
-    datapoints: globs over dpQualifiers · poll: every datapoint is read from its device so often; None: only once.
-    """
+    """A SmartServer IoT, an edge server for building automation."""
 
-    url: str
-    username: str
-    password: Secret
-    datapoints: tuple[str, ...] = ()
-    poll: Duration | None = None
-    backfill: BackfillOptions = BackfillOptions()
-    ignore: tuple[str, ...] = ("time", "load")
+    url: Annotated[str, about("of the CMS, https://host; releases up to 2.7: https://host:8443")]
+    username: Annotated[str, about("a CMS user that nobody else uses: the platform keeps one subscribe list per login")]
+    password: Annotated[Secret, about("of that user")]
+    datapoints: Annotated[
+        tuple[str, ...], about("globs over dpQualifiers, such as */lon/*/LightSensor/*/nvoLuxLevel; * does not cross /")
+    ] = ()
+    poll: Annotated[Duration | None, about("every datapoint is read from its device so often; off: only once")] = None
+    backfill: Annotated[BackfillOptions, about("how gaps are filled from the platform's data logs")] = BackfillOptions()
+    ignore: Annotated[tuple[str, ...], about("event types that are not published, only counted")] = ("time", "load")
 
     @property
     def exclusive(self) -> tuple[str, ...]:

@@ -1,0 +1,89 @@
+"""The published contract: every topic and payload as an AsyncAPI 3.0 document, made of the types that the code uses.
+
+Nothing is said here that the code does not know: subjects and commands are those of the platforms' registry, payloads
+those of the Structs that are encoded. The tests hold every message on the wire against it.
+"""
+
+import copy
+from urllib.parse import urlsplit
+
+from bridge import __version__
+from bridge.asyncapi.channels import Backend, Channels
+from bridge.asyncapi.schemas import Schema
+from bridge.backends import PLATFORMS
+from bridge.config import Config
+from bridge.options import MqttOptions
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_DESCRIPTION = """\
+A bridge from WebSockets of IoT and telephony platforms to MQTT. Events are never lost silently and keep their order
+per backend; states are retained, and conflated: the newest wins. A command gets one final response, on its response
+topic or on its MQTT 5 Response Topic, with its Correlation Data; one that is not there is answered 404 in the same way.
+"""
+
+
+def document(config: Config | None = None) -> Schema:
+    """Of one configuration; without one: of every platform, each as a backend of its platform's name."""
+    mqtt = MqttOptions() if config is None else config.mqtt
+    made = Channels(mqtt)
+    made.bridge()
+    for backend in _examples() if config is None else _configured(config):
+        made.backend(backend)
+    schemas = made.schemas.components
+    del schemas["CommonFields"]  # they are among those of each command
+    if mqtt.envelope == "binary":
+        schemas["CloudEventAttributes"] = _attributes(schemas["CloudEvent"])
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "ws2mqtt",
+            "version": __version__,
+            "description": _DESCRIPTION,
+            "license": {"name": "MIT"},
+        },
+        "defaultContentType": "application/json",
+        "servers": _servers(mqtt),
+        "channels": made.channels,
+        "operations": made.operations,
+        "components": {
+            "schemas": schemas,
+            **({"securitySchemes": {"account": {"type": "userPassword"}}} if mqtt.username else {}),
+        },
+    }
+
+
+def _examples() -> list[Backend]:
+    return [Backend(word, platform) for word, platform in PLATFORMS.items()]
+
+
+def _configured(config: Config) -> list[Backend]:
+    return [
+        Backend(name, PLATFORMS[str(options.__struct_config__.tag)], options)
+        for name, options in config.backends.items()
+    ]
+
+
+def _servers(mqtt: MqttOptions) -> Schema:
+    """The brokers; what an address has behind `?` may be a secret, and is left out."""
+    servers = {}
+    for number, url in enumerate(mqtt.url, 1):
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        servers["broker" if number == 1 else f"broker-{number}"] = {
+            "host": f"{host}:{parts.port or _PORTS[scheme]}",
+            "protocol": scheme,
+            "protocolVersion": mqtt.version,
+            **({"pathname": parts.path or "/mqtt"} if scheme in ("ws", "wss") else {}),
+            **({"security": [{"$ref": "#/components/securitySchemes/account"}]} if mqtt.username else {}),
+        }
+    return servers
+
+
+def _attributes(cloud: Schema) -> Schema:
+    """The envelope as MQTT 5 user properties, which are all texts."""
+    made = copy.deepcopy(cloud)
+    del made["properties"]["data"]
+    made["properties"]["replay"] = {"enum": ["true"]}
+    made["required"] = [name for name in made["required"] if name != "data"]
+    return made

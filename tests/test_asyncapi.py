@@ -1,0 +1,276 @@
+"""`ws2mqtt asyncapi`: the document is whole, speaks of one configuration, and the tests' judge takes it at its word.
+
+That it is true is seen elsewhere: every ear of every suite holds what it heard against it. That AsyncAPI's own parser
+takes it is a step of `.ci/run`.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import msgspec
+import pytest
+
+from bridge import __version__
+from bridge.asyncapi import document
+from bridge.backends import PLATFORMS
+from bridge.cli import main
+from bridge.command_fields import converted
+from bridge.config import load
+from bridge.errors import BadCommand
+from tests.backends.samples import SAMPLES
+from tests.support import Publish
+from tests.support.published import Judge
+
+SECRETS = {"RESIOT_TOKEN": "t0psecret", "P": "passw0rd"}
+CONFIG = """
+mqtt:
+  url: [mqtts://broker.example, "wss://[::1]:9001/socket?key=passw0rd"]
+  username: me
+  password: ${P}
+  base_topic: a/b
+  qos: 0
+  payload: msgpack
+  envelope: binary
+backends:
+  lora: {type: resiot, url: "wss://h/?token=${RESIOT_TOKEN}", ignore: [rx, tx], commands: {allow: [down*]}}
+  pbx:
+    type: isymphony
+    url: ws://h
+    username: u
+    password: ${P}
+    actions: {dial-out: {path: "a/{extension}", body: {n: "{number}"}}}
+  pbx-2: {type: isymphony, url: ws://g, username: u, password: "${P}", actions: {dial-out: {path: "b/{who}"}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def whole() -> Any:
+    return document()
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Any:
+    file = tmp_path / "ws2mqtt.yaml"
+    file.write_text(CONFIG)
+    return document(load(str(file), SECRETS))
+
+
+def addresses(made: Any) -> set[str]:
+    return {one["address"] for one in made["channels"].values()}
+
+
+def references(made: Any) -> Iterator[str]:
+    if isinstance(made, dict):
+        for name, one in made.items():
+            if name == "$ref":
+                yield one
+            else:
+                yield from references(one)
+    elif isinstance(made, list):
+        for one in made:
+            yield from references(one)
+
+
+def test_every_reference_leads_somewhere(whole: Any, configured: Any) -> None:
+    for made in (whole, configured):
+        for reference in references(made):
+            found = made
+            for name in reference.removeprefix("#/").split("/"):
+                found = found[name]
+
+
+def test_every_schema_is_one(whole: Any) -> None:
+    for schema in whole["components"]["schemas"].values():
+        jsonschema_rs.Draft7Validator({**schema, "components": whole["components"]})
+
+
+@pytest.mark.parametrize("word", PLATFORMS)
+def test_every_event_and_command_of_a_platform_is_there(whole: Any, word: str) -> None:
+    platform = PLATFORMS[word]
+    told = {kind for subject in platform.subjects for kind in subject.events}
+    assert told | {"gap"} == set(platform.events)
+    events = {
+        one.rpartition("/")[2] for one in addresses(whole) if one.startswith(f"ws2mqtt/{word}/") and "/event/" in one
+    }
+    assert events - {"{type}"} == set(platform.events)
+    for spec in platform.commands:
+        path = "/".join(filter(None, (spec.subject, "command", spec.name)))
+        wanted = [
+            one
+            for one in addresses(whole)
+            if one.startswith(f"ws2mqtt/{word}/") and one.endswith(f"command/{spec.name}")
+        ]
+        assert len(wanted) == 1
+        assert len(wanted[0].split("/")) == 2 + len(path.split("/")), "where the command is taken"
+
+
+def test_the_bridge_itself(whole: Any) -> None:
+    assert whole["asyncapi"] == "3.0.0"
+    assert whole["info"]["version"] == __version__
+    assert whole["servers"]["broker"] == {"host": "127.0.0.1:1883", "protocol": "mqtt", "protocolVersion": "5"}
+    own = {f"ws2mqtt/bridge/{one}" for one in ("state", "info", "health")}
+    both = {
+        f"ws2mqtt/bridge/{way}/{one}"
+        for way in ("command", "response")
+        for one in ("ping", "health", "log_level", "reload")
+    }
+    assert {one for one in addresses(whole) if one.startswith("ws2mqtt/bridge/")} == own | both
+
+
+def test_what_is_retained_and_who_speaks(whole: Any) -> None:
+    retained = {
+        whole["channels"][one["channel"]["$ref"].rpartition("/")[2]]["address"]
+        for one in whole["operations"].values()
+        if one["bindings"]["mqtt"]["retain"]
+    }
+    assert all(one.endswith(("/state", "bridge/info")) for one in retained)
+    assert {one for one in addresses(whole) if one.endswith("/state")} <= retained
+    for name, one in whole["operations"].items():
+        command = "command" in name.split(".")
+        assert one["action"] == ("receive" if command else "send")
+        assert ("reply" in one) is command
+        assert one["bindings"]["mqtt"]["qos"] == (0 if name.endswith(".dead") else 1)
+
+
+def test_of_one_configuration(configured: Any) -> None:
+    assert {one.split("/")[2] for one in addresses(configured)} == {"bridge", "lora", "pbx", "pbx-2"}
+    there = {one.removeprefix("a/b/lora/") for one in addresses(configured)}
+    device = "application/{app_eui}/device/{dev_eui}"
+    assert {f"{device}/event/up", f"{device}/command/downlink", "state", "event/gap"} <= there
+    assert not there & {f"{device}/event/tx", "gateway/{gateway_eui}/event/rx", "command/reconnect"}
+    assert configured["operations"]["lora.state"]["bindings"]["mqtt"]["qos"] == 0
+    up = configured["channels"]["lora.application-device.event.up"]["messages"]["message"]
+    assert up["contentType"] == "application/msgpack"
+    assert up["payload"] == {"$ref": "#/components/schemas/resiot.Uplink"}
+    assert up["headers"]["allOf"][1]["properties"]["source"] == {"const": "/a/b/lora"}
+
+
+def test_actions_of_one_configuration(configured: Any) -> None:
+    """Two backends may have two actions of one name."""
+    for backend, fields in (("pbx", {"extension", "number"}), ("pbx-2", {"who"})):
+        message = configured["channels"][f"{backend}.command.dial-out"]["messages"]["message"]
+        found = configured["components"]["schemas"][message["payload"]["$ref"].rpartition("/")[2]]
+        assert set(found["properties"]) == fields | {"id", "timeout", "idempotency_key"}
+        assert set(found["required"]) == fields
+
+
+def test_the_brokers(configured: Any) -> None:
+    account = {"security": [{"$ref": "#/components/securitySchemes/account"}]}
+    assert configured["servers"] == {
+        "broker": {"host": "broker.example:8883", "protocol": "mqtts", "protocolVersion": "5", **account},
+        "broker-2": {"host": "[::1]:9001", "protocol": "wss", "protocolVersion": "5", "pathname": "/socket", **account},
+    }
+    for secret in SECRETS.values():
+        assert secret not in json.dumps(configured)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WS2MQTT_CONFIG", raising=False)
+    assert main(["asyncapi"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(document()))
+    file = tmp_path / "ws2mqtt.yaml"
+    file.write_text("mqtt: {base_topic: x}\nbackends: {lora: {type: resiot, url: ws://h}}")
+    assert main(["asyncapi", "-c", str(file)]) == 0
+    assert {one.split("/")[0] for one in addresses(json.loads(capsys.readouterr().out))} == {"x"}
+    assert main(["asyncapi", "-c", str(tmp_path / "none.yaml")]) == 78
+
+
+# Commands: what the document refuses, the bridge refuses
+
+
+@pytest.mark.parametrize("word", PLATFORMS)
+def test_sample_commands(whole: Any, word: str) -> None:
+    specs = {spec.name: spec for spec in PLATFORMS[word].commands}
+    for sample in SAMPLES[word].commands:
+        if (spec := specs.get(sample.name)) is None:
+            continue
+        channel = next(
+            one
+            for name, one in whole["channels"].items()
+            if name.startswith(f"{word}.") and name.endswith(f"command.{spec.name}")
+        )
+        schema = {**channel["messages"]["message"]["payload"], "components": whole["components"]}
+        valid = jsonschema_rs.Draft7Validator({"allOf": [{"$ref": schema.pop("$ref")}], **schema}).is_valid(
+            sample.fields
+        )
+        try:
+            converted(sample.fields, spec.body)
+        except BadCommand:
+            assert not valid, sample
+        else:
+            assert valid, sample
+
+
+# The judge
+
+UP = {
+    "specversion": "1.0", "id": "a8479d80e47fa41f6fc0759d4c8db499", "source": "/ws2mqtt/resiot", "type": "resiot.up",
+    "subject": "application/70b3/device/a817", "time": "2024-03-05T07:16:30.007145Z",
+    "recordedtime": "2024-03-05T07:16:30.101222Z", "session": "1709622990101", "sequence": "0000000000000042",
+    "datacontenttype": "application/json", "data": {"dev_eui": "a817", "f_port": 5, "extra": {"DevAddr": "1"}},
+}  # fmt: skip
+UP_TOPIC = "ws2mqtt/resiot/application/70b3/device/a817/event/up"
+RESPONSE = {"command": "downlink", "status": "sent", "final": True, "code": 200, "time": "2024-03-05T07:16:30.007145Z"}
+NONSENSE = {**RESPONSE, "command": "nonsense", "status": "rejected", "code": 404}
+OTHER = {**UP, "source": "/ws2mqtt/isymphony", "type": "isymphony.somethingNew", "data": {"a": 1}}
+STATE = {"state": "online", "since": None, "attempt": 0, "next_retry": None, "error": None, "last_event": None}
+
+GOOD: list[tuple[str, Any]] = [
+    (UP_TOPIC, UP),
+    (UP_TOPIC.replace("event/up", "command/downlink"), "whatever a test says"),
+    (UP_TOPIC.replace("event/up", "response/downlink"), {**RESPONSE, "id": 7, "data": {"reference": "r"}}),
+    (UP_TOPIC.replace("event/up", "response/nonsense"), NONSENSE),
+    ("ws2mqtt/resiot/state", STATE),
+    ("ws2mqtt/isymphony/user/anna/event/somethingNew", OTHER),
+]  # fmt: skip
+BAD: list[tuple[str, Any, str]] = [
+    (UP_TOPIC, {**UP, "id": "A8"}, "id: "),
+    (UP_TOPIC, {**UP, "type": "resiot.down"}, "type: "),
+    (UP_TOPIC, {**UP, "source": "/x"}, "source: "),
+    (UP_TOPIC, {**UP, "surprise": 1}, "surprise"),
+    (UP_TOPIC, {name: one for name, one in UP.items() if name != "subject"}, "subject"),
+    (UP_TOPIC, {**UP, "data": {"dev_eui": "a817", "rssi": 5}}, "rssi"),
+    (UP_TOPIC, {**UP, "data": {"f_port": "5"}}, "data.f_port: "),
+    (UP_TOPIC, {**UP, "data": {"rx_info": [{"gateway_eui": "a", "colour": 1}]}}, "colour"),
+    (UP_TOPIC.replace("/up", "/upp"), UP, "no channel"),
+    ("ws2mqtt/resiot/event/gap", {**UP, "type": "resiot.gap", "data": {}}, "subject"),
+    (UP_TOPIC.replace("event/up", "response/downlink"), {**RESPONSE, "code": 201}, "code: "),
+    (UP_TOPIC.replace("event/up", "response/downlink"), {**RESPONSE, "data": {"refrence": "r"}}, "data"),
+    (UP_TOPIC.replace("event/up", "response/nonsense"), {**RESPONSE, "command": "nonsense"}, "no refusal"),
+    ("ws2mqtt/resiot/response/reconnect", {**RESPONSE, "command": "reconnect", "data": 1}, "not allowed"),
+    ("ws2mqtt/resiot/state", {**STATE, "state": "fine"}, "state: "),
+    ("ws2mqtt/resiot/state", {**STATE, "mood": "fine"}, "mood"),
+    ("ws2mqtt/resiot/gateway/0a/state", {"state": "online"}, "last_alive"),
+    ("ws2mqtt/resiot/weather", {}, "no channel"),
+]  # fmt: skip
+
+
+def said(topic: str, value: Any) -> Publish:
+    return Publish(topic, msgspec.json.encode(value))
+
+
+def test_the_judge_takes_what_is_published(whole: Any) -> None:
+    judge = Judge(whole)
+    for topic, value in GOOD:
+        assert judge.fault(said(topic, value)) is None, topic
+
+
+@pytest.mark.parametrize(("topic", "value", "part"), BAD)
+def test_the_judge_finds_what_is_not(whole: Any, topic: str, value: Any, part: str) -> None:
+    fault = Judge(whole).fault(said(topic, value))
+    assert fault is not None
+    assert part in fault
+
+
+def test_the_judge_looks_at_the_envelope(configured: Any) -> None:
+    judge, topic = Judge(configured), "a/b/lora/application/70b3/device/a817/event/up"
+    payload = msgspec.msgpack.encode({"dev_eui": "a817"})
+    attributes = {name: one for name, one in UP.items() if name != "data"} | {"source": "/a/b/lora"}
+    whole = Publish(topic, payload, user_properties=tuple((name, str(one)) for name, one in attributes.items()))
+    assert judge.fault(whole) is None
+    assert "user properties" in str(judge.fault(Publish(topic, payload)))
+    told = Publish(topic, payload, properties={"content_type": "application/json"})
+    assert "content type" in str(judge.fault(told))
