@@ -26,7 +26,7 @@ from bridge.supervisor import supervise
 SEEN_S = 5.0  # how old the noted sign of life may be
 _RETRY_S = 1.0
 _TICK_S = 0.005  # at least
-_CALM_S = 1.0  # while no event waits: until the next one comes, or so long
+_FIRST_S, _CALM_S = 0.05, 1.0  # what is not events is looked at so often: before the first sign of life, after it
 
 
 class Keeping:
@@ -42,11 +42,11 @@ class Keeping:
         self._trouble: str | None = None
         self._lost = 0  # events that the disk lost, of which was told
         self._closing = False
-        self._calm = False  # no event waits, and nothing is to be written
         self._stir = asyncio.Event()
+        self._look: asyncio.TimerHandle | None = None  # None: no event waits
         self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"outbox-{spool.file.stem}")
         self._task: asyncio.Task[None] | None = None
-        outbox.appended = self._stir.set
+        outbox.appended = self._appended
 
     def open(self) -> None:
         """Finds what an earlier process left. What cannot be opened is tried again while run() runs."""
@@ -77,38 +77,61 @@ class Keeping:
             await self._task
         while await self._write(everything=True):
             pass
+        if self._look is not None:
+            self._look.cancel()
         self._worker.shutdown()
         self._spool.close()
         return self._open and self._trouble is None
 
     async def _run(self) -> None:
+        if self._look is None:
+            self._looked()
         while not self._closing:
             await self._pause()
             while await self._write(everything=self._outbox.hold):
                 pass
 
     async def _pause(self) -> None:
+        """Until something is to be written, or may be."""
         self._say()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stir.wait(), self._patience())
+            async with asyncio.timeout(self._patience()):
+                await self._stir.wait()
         self._stir.clear()
-        self._calm = False
-        self._say()
 
     def _patience(self) -> float:
-        """Seconds until the next look, where nothing stirs."""
         if self._trouble:
             return _RETRY_S
+        return _CALM_S if self._notes.begun else _FIRST_S
+
+    def _appended(self) -> None:
+        """An event that is watched for."""
         if self._outbox.hold:
-            return SEEN_S
-        return _CALM_S if self._calm else max(self._outbox.options.flush / 2, _TICK_S)
+            self._stir.set()
+        else:
+            self._outbox.watched = False
+            self._look_later()
+
+    def _look_later(self) -> None:
+        delay = max(self._outbox.options.flush / 2, _TICK_S)
+        self._look = asyncio.get_running_loop().call_later(delay, self._looked)
+
+    def _looked(self) -> None:
+        """No more than a look while the broker is healthy: what was read a while ago has left."""
+        self._look = None
+        outbox = self._outbox
+        if self._trouble is None and outbox.due(instant().mono - outbox.options.flush / 2):
+            self._stir.set()
+        outbox.watched = outbox.hold or not len(outbox)
+        if not outbox.watched:
+            self._look_later()
 
     def _say(self) -> None:
         """Tells the outbox how the disk is, and whether the next event is waited for."""
         outbox = self._outbox
         outbox.kept = self._open and self._trouble is None
         outbox.hold = outbox.kept and not outbox.options.flush
-        outbox.watched = outbox.hold or self._calm
+        outbox.watched = outbox.hold or self._look is None
 
     async def _write(self, *, everything: bool) -> bool:
         """Writes one group. Whether there was one, and there may be more."""
@@ -125,9 +148,8 @@ class Keeping:
         group = outbox.unwritten(None if everything else instant().mono - outbox.options.flush / 2)
         if sign is not None and group.whole:
             notes.seen = sign
-        change = notes.unsaved(memory=group.whole, older=0.0 if self._closing else SEEN_S)
+        change = notes.unsaved(memory=group.whole, older=self._older())
         if outbox.idle(group) and not change:
-            self._calm = not len(outbox)
             return False
         try:
             loop = asyncio.get_running_loop()
@@ -141,6 +163,12 @@ class Keeping:
         if outbox.hold:
             self._wake()
         return group.more
+
+    def _older(self) -> float:
+        """How old the noted sign of life may be; in trouble it is written anyhow: that shows its end."""
+        if self._trouble:
+            return -1.0
+        return 0.0 if self._closing else SEEN_S
 
     def _reopened(self) -> bool:
         try:

@@ -26,7 +26,7 @@ from bridge.permit import Permit
 from bridge.state_topic import StateTopic
 from bridge.watch.metrics import Meter
 
-_TURN = 64  # frames of one link that are read before others have their turn
+_TURN = 32  # frames of one link that are read before others have their turn
 
 
 class Talk(Protocol):

@@ -55,6 +55,11 @@ class Notes:
         """Whether there is a new memory: it is to be written together with every event before it."""
         return self.memory is not self._memory_saved
 
+    @property
+    def begun(self) -> bool:
+        """Whether a sign of life is on disk: without one, a restart is no gap."""
+        return self._seen_saved is not None
+
     def stale(self, sign: Instant, older: float) -> bool:
         """Whether a sign of life is so much (seconds) later than what is on disk that it is to be written."""
         return self._seen_saved is None or sign.mono - self._seen_saved.mono > older

@@ -228,6 +228,18 @@ class Outbox:
         head = self._head if there else self._head_written
         return Group(entries, gone, head, whole=position >= self._end, more=more)
 
+    def due(self, since: float) -> bool:
+        """Whether unwritten(since) has something to say; a look that may be taken every few milliseconds."""
+        if self._gone or (self._chunk_of and self._head != self._head_written):
+            return True
+        position = max(self._written, self._head)
+        while position < self._end:
+            entry = self._entries.get(position)
+            if entry is not None and position not in self._chunk_of:
+                return entry.recorded.mono <= since
+            position = max(position + 1, self._back if position == self._away else 0)
+        return False
+
     def idle(self, group: Group) -> bool:
         """Whether a group says nothing new."""
         return not group.entries and not group.gone and group.head == self._head_written
