@@ -162,26 +162,35 @@ class Lines:
         self._talk.carry(self._talk.session.opened(line.dial.link, now), now)
 
     async def _read(self, line: _Line, link: Link, backoff: Backoff) -> None:
-        meter, received, carry = self._meter, self._talk.session.received, self._talk.carry
-        name, limit = line.dial.link, self._talk.options.max_frame
-        async for batch in link.frames():
+        def take(frames: list[bytes]) -> None:
             backoff.success()  # an open socket alone proves little: a platform may accept and close at once
+            self._take(line, frames)
+
+        direct = None if line.dial.pull else take
+        async for batch in link.frames(direct, _TURN):
             for start in range(0, len(batch), _TURN):
                 if line.dial.pull:
                     await self._talk.made_room()
-                now = instant()
-                with self._talk.gathered():
-                    for frame in batch[start : start + _TURN]:
-                        if line.hung:
-                            return
-                        meter.frames += 1
-                        meter.frame_bytes += len(frame)
-                        if len(frame) > limit:
-                            carry(Step(heard=(Unread("too_large", frame),)), now)
-                        else:
-                            carry(received(name, frame, now), now)
+                if line.hung:
+                    return
+                take(batch[start : start + _TURN])
                 if start + _TURN < len(batch):
                     await asyncio.sleep(0)
+
+    def _take(self, line: _Line, frames: list[bytes]) -> None:
+        """Frames that were read together: carried out together."""
+        meter, received, carry = self._meter, self._talk.session.received, self._talk.carry
+        name, limit, now = line.dial.link, self._talk.options.max_frame, instant()
+        with self._talk.gathered():
+            for frame in frames:
+                if line.hung:
+                    return
+                meter.frames += 1
+                meter.frame_bytes += len(frame)
+                if len(frame) > limit:
+                    carry(Step(heard=(Unread("too_large", frame),)), now)
+                else:
+                    carry(received(name, frame, now), now)
 
     async def _sender(self, line: _Line, link: Link) -> None:
         with contextlib.suppress(Gone):

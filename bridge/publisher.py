@@ -80,7 +80,7 @@ class Publisher:
         self._connection: Connection | None = None
         self._flying: dict[int, _Flight] = {}
         self._turn = False
-        self._scheduled = False
+        self._scheduled = self._pumping = False
         self._careful = False  # after a quota refusal: one event at a time
         self._paused_until = 0.0
         self._pause = _QUOTA_PAUSE_S[0]
@@ -297,12 +297,15 @@ class Publisher:
         if not self._flying and self._paused_until:
             self._start_over()
         window = 1 if self._careful else min(WINDOW, connection.receive_maximum)
+        self._pumping = True
         try:
             with connection.gathered():
                 while len(self._flying) < window and not self._paused_until and self._publish_next(connection, window):
                     pass
         except Lost as error:
             self._end(error)
+        finally:
+            self._pumping = False
         self._meter.inflight = len(self._flying)
         if not self._flying:
             self._idle.set()
@@ -367,7 +370,10 @@ class Publisher:
                 self._quota(flight, now)
             else:
                 self._refused(flight, code)
-        self.wake()
+        if self._pumping:  # QoS 0: acknowledged as soon as it is written
+            self.wake()
+        else:
+            self._pump()
 
     def _taken(self, flight: _Flight, now: float) -> None:
         if flight.kind == "event" and self._outbox is not None:

@@ -21,7 +21,7 @@ Acknowledged = Callable[[list[tuple[int, int]]], None]
 
 FIRST_ID = 1024
 _LAST_ID = 65_535
-_CHUNK = 256 * 1024
+_CHUNK, _READ = 256 * 1024, 64 * 1024
 _PUBLISH, _PUBACK = 0x30, 0x40  # MQTT 5, 2.1.2
 
 
@@ -144,13 +144,14 @@ class Wire:
         self._left -= len(part)
         return part
 
-    def _more(self) -> bool:
-        data = self._socket.recv(64 * 1024)  # its exceptions go up to paho, which knows them
+    def _more(self) -> int:
+        data = self._socket.recv(_READ)  # its exceptions go up to paho, which knows them
         self._in, self._at, self._partial = self._in[self._at :] + data, 0, False
-        return bool(data)
+        return len(data)
 
     def _boundary(self) -> bool:
         """Between two packets: takes out our PUBACKs, then learns the length of the next packet, which is paho's."""
+        read = 0
         while True:
             self._take_acks()
             data, at = self._in, self._at
@@ -162,7 +163,9 @@ class Wire:
                 self._left = end - at + _length(data[at + 1 : end])
                 return True
             self._partial = len(data) > at
-            if not self._more():
+            if 0 < read < _READ:  # the event loop says when there is more; another recv would only say so, too
+                raise BlockingIOError
+            if not (read := self._more()):
                 return False
 
     def _take_acks(self) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from bridge.links.stream import PAUSE, Stream
 
@@ -40,8 +43,10 @@ class Talk:
             await asyncio.sleep(0)
 
 
-async def read(connection: type[client.ClientConnection], data: bytes, cuts: list[int], **options: Any) -> list[Any]:
-    """What a client of that kind gets of these bytes, and how it ends."""
+async def read(
+    connection: type[client.ClientConnection], data: bytes, cuts: list[int], few: int = 0, **options: Any
+) -> list[Any]:
+    """What a client of that kind gets of these bytes, and how it ends. few: taken at once."""
 
     async def talk(server: ServerConnection) -> None:
         await Talk(server).say(data, cuts)
@@ -57,7 +62,7 @@ async def read(connection: type[client.ClientConnection], data: bytes, cuts: lis
             told: list[Any] = []
             try:
                 if isinstance(socket, Stream):
-                    async for batch in socket.batches():
+                    async for batch in socket.batches(take=told.extend, few=few):
                         told += batch
                 while True:
                     told.append(await socket.recv(decode=False))
@@ -95,12 +100,13 @@ def message(draw: st.DrawFn) -> bytes:
     st.lists(message(), max_size=12),
     st.lists(st.integers(0, 2000) | st.integers(0, 100_000), max_size=40),
     st.sampled_from((None, 1000, 66_000)),
+    st.sampled_from((0, 1, 5)),
 )
 def test_the_same_messages_as_websockets_itself_reads(
-    messages: list[bytes], cuts: list[int], limit: int | None
+    messages: list[bytes], cuts: list[int], limit: int | None, few: int
 ) -> None:
     data = b"".join(messages) + BYE
-    ours = asyncio.run(read(Stream, data, cuts, max_size=limit))
+    ours = asyncio.run(read(Stream, data, cuts, few, max_size=limit))
     theirs = asyncio.run(read(client.ClientConnection, data, cuts, max_size=limit))
     assert ours == theirs
 
@@ -174,3 +180,57 @@ async def test_silence_ends_the_wait() -> None:
             with pytest.raises(TimeoutError):
                 async for _ in socket.batches(idle=0.05):
                     pass
+
+
+@asynccontextmanager
+async def talking(*told: bytes) -> AsyncIterator[Stream]:
+    """A platform that says one thing after the other, each when asked by any frame, and then nothing."""
+
+    async def talk(server: ServerConnection) -> None:
+        for data in told:
+            await server.recv()
+            server.transport.write(data)
+        await server.wait_closed()
+
+    async with serve(talk, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with client.connect(url, create_connection=Stream, ping_interval=None, proxy=None) as socket:
+            assert isinstance(socket, Stream)
+            yield socket
+
+
+async def test_what_is_taken_at_once_is_no_silence_and_its_failure_is_the_readers() -> None:
+    async with talking(*(frame(0x81, b"%d" % n) for n in range(3))) as socket:
+        taken: list[bytes] = []
+
+        def take(frames: list[bytes]) -> None:
+            taken.extend(frames)
+            asking.append(asyncio.create_task(socket.send("next")))
+            if len(taken) == 3:
+                raise LookupError("of the reader")
+
+        asking = [asyncio.create_task(socket.send("first"))]
+        with pytest.raises(LookupError):
+            await anext(socket.batches(idle=10, take=take, few=5))
+        await asyncio.gather(*asking)
+        assert taken == [b"0", b"1", b"2"]
+        assert socket.state is State.OPEN, "that the reader failed is no matter of the connection"
+
+
+async def test_silence_after_something_was_taken() -> None:
+    async with talking(frame(0x81, b"1")) as socket:
+        taken: list[bytes] = []
+        await socket.send("next")
+        with pytest.raises(TimeoutError):
+            await anext(socket.batches(idle=0.2, take=taken.extend, few=5))
+        assert taken == [b"1"]
+
+
+async def test_what_comes_together_with_what_is_taken() -> None:
+    """A message in fragments behind a plain one, and then nothing that would wake anybody."""
+    async with talking(frame(0x81, b"plain") + frame(0x01, b"frag") + frame(0x80, b"ment")) as socket:
+        taken: list[bytes] = []
+        await socket.send("next")
+        async with asyncio.timeout(10):
+            assert await anext(socket.batches(take=taken.extend, few=5)) == [b"fragment"]
+        assert taken == [b"plain"]

@@ -7,11 +7,12 @@ end goes to websockets unchanged, by its public `data_received`.
 1. The order of frames is kept: while websockets has one that was not read, those behind it go to websockets, too.
 2. What is handed to websockets ends between two frames, so that the next one can be ours again.
 3. Whoever reads slowly stops the stream, after PAUSE frames.
+4. A few frames that find their reader waiting are taken at once: a turn of the loop less, where it counts.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
@@ -40,12 +41,19 @@ class Stream(ClientConnection):
         self._all_theirs = False
         self._ended = False
         self._stirred: asyncio.Future[None] | None = None
+        self._idle: float | None = None
+        self._limit_of_idle: asyncio.Timeout | None = None
+        self._take: Callable[[list[bytes]], None] | None = None
+        self._few = 0
 
-    async def batches(self, idle: float | None = None) -> AsyncIterator[list[bytes]]:
-        """Frames as they come, each as bytes.
+    async def batches(
+        self, idle: float | None = None, take: Callable[[list[bytes]], None] | None = None, few: int = 0
+    ) -> AsyncIterator[list[bytes]]:
+        """Frames as they come, each as bytes; batches of up to `few` may go to `take` instead, in their order.
 
-        Raises ConnectionClosed at the end, TimeoutError after `idle` seconds without a frame.
+        Raises ConnectionClosed at the end, TimeoutError after `idle` seconds without a frame, and what `take` raises.
         """
+        self._idle, self._take, self._few = idle, take, few
         while True:
             if self._frames:
                 batch, self._frames = self._frames, []
@@ -63,7 +71,7 @@ class Stream(ClientConnection):
                 self._read, self._reading = heard, False
             else:
                 self._stirred = self.loop.create_future()
-                async with asyncio.timeout(idle):
+                async with asyncio.timeout(idle) as self._limit_of_idle:
                     await self._stirred
 
     @property
@@ -90,8 +98,26 @@ class Stream(ClientConnection):
         self._stir()
 
     def _stir(self) -> None:
-        if self._stirred is not None and not self._stirred.done():
-            self._stirred.set_result(None)
+        """Somebody waits for what has come: it is taken, or they are told."""
+        waiting = self._stirred
+        if waiting is None or waiting.done():
+            return
+        if self._take is None or not 0 < len(self._frames) <= self._few:
+            waiting.set_result(None)
+            return
+        batch, self._frames = self._frames, []
+        self._reading = True
+        try:
+            self._take(batch)
+        except BaseException as error:  # noqa: BLE001 - handed on: the reader raises it, where its supervisor hears it
+            waiting.set_exception(error)
+        self._read, self._reading = self.heard, False
+        if waiting.done():
+            return
+        if self._theirs or self._fragmented or self._all_theirs or self._ended:  # there is more than that
+            waiting.set_result(None)
+        elif self._idle is not None and self._limit_of_idle is not None:
+            self._limit_of_idle.reschedule(self.loop.time() + self._idle)
 
     def _greeting(self, data: bytes) -> bytes:
         """The HTTP response goes to websockets; what is behind it is returned."""

@@ -94,11 +94,13 @@ class Link:
         """The same, but not later than what has been read of it."""
         return self._socket.read
 
-    async def frames(self) -> AsyncIterator[list[bytes]]:
-        """Data frames in batches, until the end: raises Gone."""
+    async def frames(
+        self, take: Callable[[list[bytes]], None] | None = None, few: int = 0
+    ) -> AsyncIterator[list[bytes]]:
+        """Data frames in batches, until the end: raises Gone. `take`, `few`: as in Stream.batches."""
         idle = self._options.idle
         try:
-            async for batch in self._socket.batches(idle):
+            async for batch in self._socket.batches(idle, take, few):
                 yield batch
         except TimeoutError:
             raise Gone("idle", f"nothing was heard for {idle:g} s") from None
