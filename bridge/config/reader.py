@@ -133,7 +133,8 @@ class Reader:
         if isinstance(tree, UnsetType):
             return self.complain(path, "is required") if field.required else UNSET
         assert not isinstance(tree, _Bad)
-        may_be_off = type(None) in get_args(field.type) and (Duration in members(field.type) or default is not None)
+        off_is_none = Duration in members(field.type) or field.default is not None
+        may_be_off = type(None) in get_args(field.type) and off_is_none
         if may_be_off and isinstance(tree, Scalar) and WORDS.get(tree.text.lower()) is False:
             return None
         inner = group(field.type)
