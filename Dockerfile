@@ -13,7 +13,7 @@ COPY bridge bridge
 RUN pip --python /opt/build/bin/python wheel --no-build-isolation --no-deps -w dist . \
  && pip --python /opt/ws2mqtt/bin/python install --no-compile --no-deps --no-index dist/*.whl \
  && /opt/build/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
-        --output-file /opt/ws2mqtt/sbom.cdx.json /opt/ws2mqtt/bin/python \
+        --validate --output-file /opt/ws2mqtt/sbom.cdx.json /opt/ws2mqtt/bin/python \
  && python -m compileall -q --invalidation-mode unchecked-hash /opt/ws2mqtt/lib
 
 FROM python:3.13-slim-trixie
@@ -39,7 +39,8 @@ CMD ["run", "-c", "/etc/ws2mqtt/ws2mqtt.yaml"]
 ARG REVISION=""
 ARG SOURCE=""
 LABEL org.opencontainers.image.title="ws2mqtt" \
-      org.opencontainers.image.description="Bridge from IoT and telephony platforms' WebSockets to MQTT" \
+      org.opencontainers.image.description="Bridge from IoT and telephony platforms' WebSockets to MQTT: a clean topic \
+tree, one payload shape, nothing lost silently" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.revision="$REVISION" \
