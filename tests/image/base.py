@@ -53,7 +53,7 @@ async def make(engine: Engine, dockerfile: Path) -> None:
     await ended(
         "mmdebstrap", "--quiet", "--variant=essential", f"--include={_PACKAGES}",
         "--aptopt=APT::Install-Recommends false", f'--customize-hook=sh {layout} "$1"', release, archive,
-        timeout=_BUILD_S,
+        timeout=_BUILD_S, environment={"TMPDIR": str(engine.folder)},
     )  # fmt: skip
     path = "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
     await engine.podman("import", "--quiet", "--change", path, archive, f"docker.io/library/{name}")

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -37,11 +38,13 @@ class Done:
     err: str
 
 
-async def done(*command: str | Path, timeout: float = _CALL_S, stdin: str = "") -> Done:
-    """Runs it to its end. Raises Broken, and ends it with its children, where that takes too long."""
+async def done(
+    *command: str | Path, timeout: float = _CALL_S, stdin: str = "", environment: Mapping[str, str] | None = None
+) -> Done:
+    """Runs it to its end; environment: beside ours. Raises Broken, and ends it and its children, if it takes longer."""
     child = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        start_new_session=True,
+        start_new_session=True, env={**os.environ, **(environment or {})},
     )  # fmt: skip
     try:
         async with asyncio.timeout(timeout):
@@ -56,9 +59,11 @@ async def done(*command: str | Path, timeout: float = _CALL_S, stdin: str = "") 
     return Done(child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
-async def ended(*command: str | Path, timeout: float = _CALL_S, stdin: str = "") -> str:
+async def ended(
+    *command: str | Path, timeout: float = _CALL_S, stdin: str = "", environment: Mapping[str, str] | None = None
+) -> str:
     """What it printed. Raises Broken where it failed."""
-    found = await done(*command, timeout=timeout, stdin=stdin)
+    found = await done(*command, timeout=timeout, stdin=stdin, environment=environment)
     if found.code:
         raise Broken(f"{_line(command)}: exit {found.code}\n{found.out[-3000:]}{found.err[-3000:]}")
     return found.out
@@ -85,10 +90,15 @@ class Engine:
         with contextlib.suppress(Broken):  # they may not even be there
             await self.podman("rm", "--all", "--force", "--volumes", "--time=0")
             await self.podman("rmi", "--all", "--force")
-        below = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
-        for mount in reversed([one for one in below if one.startswith(f"{self.folder}/")]):
+        for mount in reversed(self._mounts()):
             await ended("umount", mount)
+        if left := self._mounts():  # removing the folder would reach beyond it
+            raise Broken(f"still mounted: {left}")
         await asyncio.to_thread(shutil.rmtree, self.folder)
+
+    def _mounts(self) -> list[str]:
+        places = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        return [one for one in places if one.startswith(f"{self.folder}/")]
 
     async def podman(self, *arguments: str | Path) -> str:
         return await ended(*self._podman(arguments))
@@ -108,7 +118,8 @@ class Engine:
             options.append(f"--volume={file}:{place}:ro")
         await ended(
             "buildah", *self._storage, "bud", "--quiet", "--pull-never", "--isolation=chroot", "--network=host",
-            "--format=docker", *options, "--tag", tag, source, timeout=_BUILD_S,
+            "--format=docker", *options, "--tag", tag, source,
+            timeout=_BUILD_S, environment={"TMPDIR": str(self.folder)},
         )  # fmt: skip
 
     async def _pip(self) -> dict[Path, str]:
