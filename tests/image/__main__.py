@@ -15,8 +15,8 @@ from tests.support import NotSeen
 async def holds(name: str, check: Awaitable[None]) -> bool:
     try:
         await check
-    except (AssertionError, Broken, NotSeen) as error:
-        print(f"FAILED  {_words(name)}: {error}", *getattr(error, "__notes__", ()), sep="\n", flush=True)
+    except (AssertionError, Broken) as error:
+        print(f"FAILED  {_words(name)}: {error}", flush=True)
         return False
     print(f"ok      {_words(name)}", flush=True)
     return True
@@ -37,6 +37,8 @@ async def checked(folder: Path) -> bool:
         held = [await holds(check.__name__, check(engine, found)) for check in still.CHECKS]
         async with running.scene(engine) as here:
             held += [await holds(check.__name__, check(here)) for check in running.CHECKS]
+            if not all(held):
+                print(f"the bridge's log:\n{await engine.logs(running.BRIDGE)}", flush=True)
         print(f"{held.count(True)} of {len(held)} hold; {time.monotonic() - begun:.0f} s", flush=True)
         return all(held)
 
@@ -44,7 +46,7 @@ async def checked(folder: Path) -> bool:
 def main() -> int:
     try:
         return 0 if asyncio.run(checked(Path(tempfile.mkdtemp(prefix="ws2mqtt-image-")))) else 1
-    except Broken as error:
+    except (Broken, NotSeen) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.image.engine import HARDENED, Broken, Engine, ended
+from tests.image.engine import HARDENED, Engine, ended
 from tests.image.still import TAG, same
 from tests.support import NotSeen, free_port
 from tests.support.ear import Ear
@@ -59,11 +59,7 @@ async def scene(engine: Engine) -> AsyncIterator[Scene]:
         config.write_text(_CONFIG.format(mqtt=broker.url(), port=port))
         mounts = (f"--volume={config}:{_CONFIG_PLACE}:ro", "--volume=outbox:/var/lib/ws2mqtt")
         await here.start(BRIDGE, options=("--network=host", f"--env=RESIOT_URL={url}", *_NO_SHELL, *mounts))
-        try:
-            yield here
-        except (AssertionError, Broken) as error:
-            error.add_note("the bridge's log:\n" + await engine.logs(BRIDGE))
-            raise
+        yield here
 
 
 async def until(ask: Callable[[], Awaitable[str]], what: str) -> str:

@@ -58,13 +58,13 @@ async def looked(engine: Engine) -> dict[str, Any]:
 async def what_it_says_of_itself(engine: Engine, found: Mapping[str, Any]) -> None:
     image = await engine.inspect(TAG)
     config = image["Config"]
-    same("user", config["User"], "10001:10001")
-    same("entrypoint", config["Entrypoint"], ["ws2mqtt"])
-    same("command", config["Cmd"], ["run", "-c", "/etc/ws2mqtt/ws2mqtt.yaml"])
-    same("volumes", list(config["Volumes"]), ["/var/lib/ws2mqtt"])
-    same("ports", list(config["ExposedPorts"]), ["9108/tcp"])
-    same("stop signal", config["StopSignal"], "SIGTERM")
-    same("healthcheck", image["Healthcheck"]["Test"], ["CMD", "ws2mqtt", "healthcheck"])
+    same("user", config.get("User"), "10001:10001")
+    same("entrypoint", config.get("Entrypoint"), ["ws2mqtt"])
+    same("command", config.get("Cmd"), ["run", "-c", "/etc/ws2mqtt/ws2mqtt.yaml"])
+    same("volumes", list(config.get("Volumes", {})), ["/var/lib/ws2mqtt"])
+    same("ports", list(config.get("ExposedPorts", {})), ["9108/tcp"])
+    same("stop signal", config.get("StopSignal"), "SIGTERM")
+    same("healthcheck", image.get("Healthcheck", {}).get("Test"), ["CMD", "ws2mqtt", "healthcheck"])
 
 
 async def labels(engine: Engine, found: Mapping[str, Any]) -> None:
