@@ -1,6 +1,7 @@
 """`python -m tests.image`: builds the image, checks it, and says what holds and what does not. As root, on Debian."""
 
 import asyncio
+import signal
 import sys
 import tempfile
 import time
@@ -27,6 +28,9 @@ def _words(name: str) -> str:
 
 
 async def checked(folder: Path) -> bool:
+    me = asyncio.current_task()
+    assert me is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)  # what was begun is cleared away
     async with Engine(folder) as engine:
         begun = time.monotonic()
         await base.make(engine, still.ROOT / "Dockerfile")
@@ -48,7 +52,9 @@ def main() -> int:
         return 0 if asyncio.run(checked(Path(tempfile.mkdtemp(prefix="ws2mqtt-image-")))) else 1
     except (Broken, NotSeen) as error:
         print(error, file=sys.stderr)
-        return 1
+    except asyncio.CancelledError:
+        print("ended by SIGTERM", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":
