@@ -22,7 +22,7 @@ from tests.support.mosquitto import Mosquitto
 BRIDGE, PLATFORM, BARE = "bridge", "platform", "bare"
 _CONFIG_PLACE = "/etc/ws2mqtt/ws2mqtt.yaml"
 _NO_SHELL = ("--volume=/dev/null:/usr/bin/dash:ro", "--volume=/dev/null:/usr/bin/bash:ro")
-_PATIENCE_S = 30.0
+_PATIENCE_S = 30
 _GRACE_S = 30
 _POLL_S = 0.1
 _CONFIG = """
