@@ -6,6 +6,7 @@ Exit codes: 0 ok · 1 runtime failure · 2 usage · 78 bad configuration (EX_CON
 import argparse
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ CONFIG_ENV = "WS2MQTT_CONFIG"
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns the exit code."""
+    if os.getpid() == 1:  # alone in a container, where the kernel drops signals that nothing handles
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parser = _parser()
     args = parser.parse_args(arguments)
     if args.act is None:

@@ -170,7 +170,8 @@ def test_a_chunk_is_bounded(tmp_path: Path) -> None:
     for _ in range(3_000):
         full.append(bytes(200))
     full.write()
-    rows = sqlite3.connect(full.spool.file).execute("SELECT events, bytes FROM chunk").fetchall()
+    with closing(sqlite3.connect(full.spool.file)) as file:
+        rows = file.execute("SELECT events, bytes FROM chunk").fetchall()
     assert sum(events for events, _ in rows) == 3_000
     assert max(events for events, _ in rows) == 512
     assert max(size for _, size in rows) <= 16 * MIB // 64 + 512 * PLACE

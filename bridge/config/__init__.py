@@ -38,6 +38,7 @@ from bridge.options import (
 Platforms = Mapping[str, Platform]
 
 RESERVED = "bridge"  # its topics are the bridge's own
+LISTEN_ENV = "WS2MQTT_LISTEN"  # http.listen where nothing says it: loopback is of no use in a container
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _LISTEN = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:/\[\]@]+):([0-9]{1,5})")
 _FINGERPRINT = re.compile(r"[0-9A-Fa-f]{2}(?::?[0-9A-Fa-f]{2}){31}")
@@ -69,12 +70,18 @@ def load(path: str, environ: Mapping[str, str], platforms: Platforms = PLATFORMS
     root = {**keys(Settings), "backends": dict[str, BackendOptions]}
     tree = override(tree, environ, root, lambda one: _options_of(one, environ, platforms), problems)
     reader = Reader(environ, problems, lambda made, bad: [*faults(made, bad), *_not_events(made, platforms)])
-    settings = reader.struct(Settings, tree, "", known={"backends": UNSET})
+    settings = reader.struct(Settings, tree, "", base=_defaults(reader, environ, problems), known={"backends": UNSET})
     given = tree.get("backends", NULL) if isinstance(tree, dict) else NULL
     backends = _backends(given, reader, environ, platforms)
     if problems:
         raise BadConfig(problems)
     return Config(**_fields(settings), backends=backends, warnings=tuple(_warnings(settings, backends)))
+
+
+def _defaults(reader: Reader, environ: Mapping[str, str], problems: Collection[Problem]) -> Settings:
+    listen = Scalar(environ.get(LISTEN_ENV, "").strip(), source=LISTEN_ENV)
+    http = reader.struct(HttpOptions, {"listen": listen}, "http")
+    return Settings() if problems else Settings(http=http)
 
 
 def secrets(config: Config) -> list[Secret]:
