@@ -14,39 +14,29 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from bridge import __version__
-from bridge.about import BRIDGE_SPECS, BackendInfo, BridgeInfo, BridgeState, LogLevel, Pong, Reloaded
-from bridge.backends import PLATFORMS
-from bridge.clock import instant
-from bridge.commands import COMMON, Commands, filters
+from bridge.about import LogLevel, Pong, Reloaded
 from bridge.config import Config, secrets
+from bridge.config.changes import changes
 from bridge.errors import BadCommand, BadConfig, Fatal
 from bridge.lease import Lease, LeaseOptions
-from bridge.links.backoff import Backoff
 from bridge.lock import lock
-from bridge.model import Message
-from bridge.options import BackendOptions, CommandOptions, OutboxOptions
-from bridge.payloads import JSON_PROPERTIES
+from bridge.options import BackendOptions, OutboxOptions
 from bridge.permit import ALWAYS
 from bridge.picture import Pages, Picture, of, row
-from bridge.publisher import Publisher
-from bridge.supervisor import supervise
 from bridge.terms import Terms
-from bridge.times import rfc3339
 from bridge.unit import House, Lasting, Unit, cancelled, health, make
+from bridge.voice import LAST_WORDS_S, Voice
 from bridge.watch import logs, web
 from bridge.watch.logs import BackendLog, Redactor
-from bridge.watch.metrics import BRIDGE, Meters
+from bridge.watch.metrics import Meters
 from bridge.watch.page import page
 
 HEALTH_S = 30.0
-_LAST_WORDS_S = 2.0
-_GROUPS = ("mqtt", "outbox", "http", "log", "shutdown_grace")
-_WRITTEN = ("base_topic", "payload", "envelope")  # of mqtt: what is in the messages themselves
 
 
 class App:
@@ -127,18 +117,19 @@ class App:
         """Connects everything."""
         self._active = True
         self._announced.clear()
-        self._open_bridge()
+        self._speak()
         for name, options in self.config.backends.items():
             self._start(name, options)
-        self._say_info()
+        self.voice.tells(self.units)
 
     async def cut(self) -> None:
         """Ends at once what still runs; without permission nothing is published by that."""
         self._active = False
         units, self.units = list(self.units.values()), {}
-        for commands in (self.commands, *(unit.commands for unit in units)):
-            commands.stop()
-        await asyncio.gather(*(unit.end() for unit in units), cancelled(self._bridge_task))
+        self.voice.hears_no_more()
+        for unit in units:
+            unit.commands.stop()
+        await asyncio.gather(*(unit.end() for unit in units), self.voice.cut())
 
     def _seen(self) -> dict[str, float]:
         """When each platform was last heard (Unix), for whoever leads next."""
@@ -170,68 +161,22 @@ class App:
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._hup)
 
-    # The bridge's own connection.
-
-    def _open_bridge(self) -> None:
-        mqtt, prefix = self.config.mqtt, f"{self.config.mqtt.base_topic}/{BRIDGE}"
-        self.publisher = Publisher(
-            mqtt,
-            client_id=mqtt.client_id,
-            will=lambda: self._state_message("offline"),
-            filters=filters(prefix, 0),
-            incoming=lambda message: self.commands.arrived(message),
-            meter=self.meters.bridge,
-            log=BackendLog(BRIDGE),
-        )
-        self.publisher.announced = self._announced
-        self.commands = Commands(
-            base=mqtt.base_topic,
-            prefix=prefix,
-            session=self.session,
-            specs=BRIDGE_SPECS,
-            local={
-                "ping": lambda _: Pong(version=__version__, session=self.session),
-                "health": lambda _: health(self.units, self.session),
-                "log_level": self._log_level,
-                "reload": lambda _: self.reload(),
-            },
-            options=CommandOptions(),
-            publish=lambda message: self.publisher.respond(message),  # a reload may replace the publisher
-            counts=self.meters.bridge_commands,
-            seconds=self.meters.bridge_command_seconds,
-        )
-        self.publisher.state(self._state_message("online"))
-        log = BackendLog(BRIDGE)
-        run = supervise(self.publisher.run, self.publisher.failed, Backoff(mqtt.reconnect), log)
-        self._bridge_task = asyncio.create_task(run)
-
-    def _message(self, path: str, value: object) -> Message:
-        base = self._house.mqtt.base_topic  # of the connection there is, also while a reload is about to change it
-        return Message(f"{base}/{BRIDGE}/{path}", msgspec.json.encode(value), JSON_PROPERTIES)
-
-    def _state_message(self, state: Literal["online", "draining", "offline"]) -> Message:
-        return self._message(
-            "state",
-            BridgeState(state, self.session, socket.gethostname(), __version__, rfc3339(instant().unix)),
-        )
-
-    def _say_info(self) -> None:
-        backends = {}
-        for name, unit in self.units.items():
-            own = PLATFORMS[unit.platform].commands_of(unit.options)
-            names = [spec.name for spec in (*own, *COMMON)]
-            backends[name] = BackendInfo(
-                unit.platform, names, {spec.name: spec.subject for spec in own if spec.subject}
-            )
-        info = BridgeInfo(__version__, self.session, [spec.name for spec in BRIDGE_SPECS], backends)
-        self.publisher.state(self._message("info", info))
+    def _speak(self) -> None:
+        """Opens the bridge's own connection."""
+        local = {
+            "ping": lambda _: Pong(version=__version__, session=self.session),
+            "health": lambda _: health(self.units, self.session),
+            "log_level": self._log_level,
+            "reload": lambda _: self.reload(),
+        }
+        self.voice = Voice(self._house, self.meters, local, respond=lambda message: self.voice.respond(message))
 
     async def _report(self) -> None:
         while True:
             await asyncio.sleep(HEALTH_S)
             self.redact.refresh()
             if self._active:
-                self.publisher.say(self._message("health", health(self.units, self.session)), self.config.mqtt.qos)
+                self.voice.reports(self.units)
 
     # Backends.
 
@@ -255,7 +200,7 @@ class App:
         unit.crossing.state.farewell(
             *(("disabled", "removed from the configuration") if gone else ("offline", "reloading"))
         )
-        await unit.spoken(_LAST_WORDS_S, events=gone)
+        await unit.spoken(LAST_WORDS_S, events=gone)
         await unit.end()
 
     def _hup(self) -> None:
@@ -299,27 +244,20 @@ class App:
         return BadCommand(f"the configuration is refused: {'; '.join(told)}", kind="bad_configuration")
 
     async def _take(self, config: Config) -> Reloaded:
-        old, self.config = self.config, config
+        what, self.config = changes(self.config, config), config
         self.redact.set(secrets(config))
-        groups = [name for name in _GROUPS if getattr(old, name) != getattr(config, name)]
-        removed = [name for name in old.backends if name not in config.backends]
-        added = [name for name in config.backends if name not in old.backends]
-        kept = [name for name in old.backends if name in config.backends]
-        rewritten = any(getattr(old.mqtt, name) != getattr(config.mqtt, name) for name in _WRITTEN)
-        changed = [name for name in kept if rewritten or old.backends[name] != config.backends[name]]
-        ended = (*removed, *changed)
-        await asyncio.gather(*(self._halt(name, gone=name in removed) for name in ended if name in self.units))
-        for name in ended:
-            if type(old.backends[name]) is not type(config.backends.get(name)):
-                await self._forget(name)
-        await self._take_groups(groups)
+        ended = [name for name in (*what.removed, *what.changed) if name in self.units]
+        await asyncio.gather(*(self._halt(name, gone=name in what.removed) for name in ended))
+        for name in what.retyped:
+            await self._forget(name)
+        await self._take_groups(what.groups)
         if self._active:
-            for name in (*changed, *added):
+            for name in (*what.changed, *what.added):
                 self._start(name, config.backends[name])
-            self._say_info()
+            self.voice.tells(self.units)
         else:
             self.leads(False)
-        return Reloaded(changed=[*groups, *changed], added=added, removed=removed)
+        return Reloaded(changed=[*what.groups, *what.changed], added=what.added, removed=what.removed)
 
     async def _take_groups(self, groups: list[str]) -> None:
         if "mqtt" in groups:
@@ -340,13 +278,13 @@ class App:
     async def _change_broker(self) -> None:
         """Another broker, or another way to it: goodbye to the old one, the bridge last; talks with platforms go on."""
         if self._active:
-            await asyncio.gather(*(unit.leave_broker(_LAST_WORDS_S) for unit in self.units.values()))
-            await self.last_words()
+            await asyncio.gather(*(unit.leave_broker(LAST_WORDS_S) for unit in self.units.values()))
+            await self.voice.last_words()
         self._house.mqtt = self.config.mqtt
         if not self._active:  # or not any more
             return
         self._announced.clear()
-        self._open_bridge()
+        self._speak()
         for unit in self.units.values():
             unit.join_broker(self.config.mqtt)
 
@@ -358,12 +296,8 @@ class App:
             BackendLog(name).info("events kept on disk", extra={"events": kept, "reason": why})
 
     async def last_words(self) -> None:
-        """`offline`, and the end of the bridge's own connection."""
-        self.publisher.state(self._state_message("offline"))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_WORDS_S if self.publisher.connected else 0):
-                await self.publisher.drained()
-        await cancelled(self._bridge_task)
+        """The bridge says `offline`, and its own connection ends."""
+        await self.voice.last_words()
 
     def _log_level(self, body: LogLevel) -> LogLevel:
         logs.set_level(body.level)
@@ -390,7 +324,7 @@ class App:
         """What readiness waits for; a standby is ready."""
         if not self._active:
             return []
-        waiting = [] if self.publisher.connected else ["mqtt"]
+        waiting = [] if self.voice.connected else ["mqtt"]
         return waiting + [name for name, unit in self.units.items() if not unit.ready()]
 
     def _readyz(self) -> web.Reply:
@@ -406,7 +340,7 @@ class App:
             instance=socket.gethostname(),
             session=self.session,
             base_topic=self.config.mqtt.base_topic,
-            mqtt=self._active and self.publisher.connected,
+            mqtt=self._active and self.voice.connected,
             ready=not waiting and not self.draining,
             draining=self.draining,
             waiting=waiting,
@@ -441,8 +375,8 @@ class App:
 
     async def cease(self, grace: float) -> None:
         """Ends the backends in order; until `grace` (of the loop's time) their outboxes may drain."""
-        self.publisher.state(self._state_message("draining"))
-        self.commands.stop()
+        self.voice.says("draining")
+        self.voice.hears_no_more()
         await asyncio.gather(*(unit.stop_intake() for unit in self.units.values()))
         for unit in self.units.values():
             unit.crossing.state.farewell("offline", None)

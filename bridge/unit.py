@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,6 +235,6 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
     return Unit(name, word, options, lasting, crossing, publisher, commands, log, gone("reloading"))
 
 
-def health(units: dict[str, Unit], session: str) -> Health:
+def health(units: Mapping[str, Unit], session: str) -> Health:
     """`bridge/health`: the ledger of every backend."""
     return Health(rfc3339(instant().unix), session, {name: unit.picture() for name, unit in units.items()})
