@@ -274,6 +274,26 @@ async def test_a_restart_of_the_bridge_takes_the_states_again(mosquitto: Mosquit
         await well(home, 8, since=mark)
 
 
+async def test_states_of_a_device_that_went_while_the_bridge_was_away_are_cleared(
+    mosquitto: Mosquitto, tmp_path: Path, base: str
+) -> None:
+    async with building(mosquitto, tmp_path / "house", base, simulator()) as home:
+        home.config["outbox"] = {"path": str(tmp_path / "outbox")}
+        home.bridge.configure(home.config)
+        await home.bridge.terminate()
+        await home.bridge.start()
+        await well(home, 7, since=home.mark)
+        await home.told(f"{DEVICE_SUBJECT}/state")
+        assert await home.bridge.terminate() == 0
+        gone = next(id_ for id_, one in home.platform.world.devices.items() if LUX in {p.qualifier for p in one.points})
+        home.platform.remove(gone)
+        mark = home.mark
+        await home.bridge.start()
+        for subject in (LUX_SUBJECT, DEVICE_SUBJECT):
+            assert await home.told(f"{subject}/state", lambda told: told is None, since=mark) is None
+        assert await home.told("alarms/state", since=mark), "what is there stays"
+
+
 async def test_two_backends_with_one_user_are_refused(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
     async with building(mosquitto, tmp_path, base, simulator()) as home:
         mark = len(home.bridge.lines)

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from bridge.backends import PLATFORMS
 from bridge.backends.session import Answer, Call, CommandSpec, Dial, Hang, Loss, Send, Session, Step
-from bridge.model import Command, Condition, Event, Instant, Login, Response, State, Unread
+from bridge.model import Census, Command, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import from_text, revealed
 from bridge.payloads import Writer
 from bridge.topics import level, matches, text_of, too_long
@@ -213,6 +213,7 @@ class Talk:
             Unread: unread,
             Condition: condition,
             Login: lambda login: None,
+            Census: census,
             Dial: self.dial,
             Send: self.send,
             Call: self.call,
@@ -359,6 +360,12 @@ def unread(told: Unread) -> None:
 def condition(told: Condition) -> None:
     assert told.state in ("connecting", "online", "degraded", "offline", "auth_failed", "disabled")
     (told.error or "").encode()
+
+
+def census(told: Census) -> None:
+    assert told.subjects, "all that there is, rather than that all is gone"
+    for one in told.subjects:
+        subject(one)
 
 
 def strict_json(payload: bytes) -> Any:

@@ -20,6 +20,7 @@ from bridge.backends.smartserver.talk import Talk
 from bridge.model import Event, Instant, State
 from bridge.times import rfc3339
 
+ALARMS = "alarms"  # their subject
 _PAUSE_S = 10.0
 _FAR = float("inf")
 
@@ -133,7 +134,7 @@ class Alarms:
         if active == self._told:
             return
         self._told = active
-        self._talk.say(State("alarms", Picture(active, len(active), rfc3339(now.unix))))
+        self._talk.say(State(ALARMS, Picture(active, len(active), rfc3339(now.unix))))
 
 
 def _active(rows: list[object]) -> Iterator[Alarm]:

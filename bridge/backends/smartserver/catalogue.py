@@ -30,10 +30,11 @@ Tell = Literal["always", "changed", "first"]
 
 
 class _Known(Struct):
-    """One device. points: dpQualifier → unit; None: not asked for yet."""
+    """One device. points: dpQualifier → unit; None: not asked for yet · unread: they could not be read."""
 
     device: Device
     points: dict[str, str | None] | None = None
+    unread: bool = False
 
 
 class _Wish(Struct):
@@ -80,6 +81,9 @@ class Catalogue:
                 self._forget(gone, now, None)
             for one in found.values():
                 self.seen(one, now, "first" if first else "changed")
+            for known in self._known.values():
+                if known.unread:  # once more
+                    known.points, known.unread = None, False
         self._changed(now)
         self._advance(now)
 
@@ -134,6 +138,11 @@ class Catalogue:
         known = self._known.get(self._places.get((sid, protocol, did), ""))
         return known.device if known else None
 
+    @property
+    def subjects(self) -> set[str]:
+        """Of all devices, once they are known for sure; none before."""
+        return {one.device.subject for one in self._known.values()} if self.loaded and not self.trouble else set()
+
     def _find(self, told: Device) -> _Known | None:
         known = self._known.get(_key(told))
         if known is None and told.key and told.subject:  # known by its handle only, so far
@@ -186,6 +195,7 @@ class Catalogue:
         if known is not None:
             known.points = dict(_datapoints(rows or (), known.device))
             if rows is None:
+                known.unread = True
                 self.trouble = f"the datapoints of {known.device.data.name or place} cannot be read: {why}"
         self._have(place)
         self._advance(now)

@@ -62,6 +62,10 @@ class Points:
     def qualifiers(self) -> tuple[str, ...]:
         return tuple(self._wanted)
 
+    @property
+    def subjects(self) -> set[str]:
+        return {point.subject for point in self._wanted.values()}
+
     def want(self, wanted: Iterable[tuple[str, str | None]]) -> None:
         """These, with their units, from now on; the state of one that is no longer wanted is cleared."""
         before, self._wanted = self._wanted, {}

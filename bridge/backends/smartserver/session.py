@@ -15,7 +15,7 @@ from functools import partial
 from bridge.backends.session import Answer, Blindness, Loss, Step
 from bridge.backends.smartserver import answers, frames, names
 from bridge.backends.smartserver.alarm import Alarm
-from bridge.backends.smartserver.alarms import Alarms
+from bridge.backends.smartserver.alarms import ALARMS, Alarms
 from bridge.backends.smartserver.backfill import Backfill
 from bridge.backends.smartserver.catalogue import Catalogue
 from bridge.backends.smartserver.commanding import Commanding
@@ -30,7 +30,7 @@ from bridge.backends.smartserver.reads import Reads
 from bridge.backends.smartserver.subscription import Subscription
 from bridge.backends.smartserver.talk import Ask, Talk
 from bridge.backends.smartserver.usual import read as read_usual
-from bridge.model import Command, Condition, Event, Instant
+from bridge.model import Census, Command, Condition, Event, Instant
 
 EVENTS = (
     "value", "log", "status", "test", "removed", "alarm", "notification", "join", "monitoring", "time", "load",
@@ -71,7 +71,7 @@ class SmartserverSession:
             busy=lambda: bool(self._log.runs),
         )
         self._blindness = Blindness()
-        self._resolved = self._resolving = self._again = False
+        self._resolved = self._resolving = self._again = self._counted = False
         self._partial: str | None = None  # why the platform takes less than the whole list
         self._renewal: str | None = None  # why the session cannot be renewed
         self._taken = False  # the list, by somebody else
@@ -242,11 +242,19 @@ class SmartserverSession:
                 self._read_new(before, now)
         elif self._entrance.telling:
             self._stand()
+        self._count()
         missing = self._catalogue.trouble or (globs and not found)
         self._reload_at = now.mono + _RELOAD_S if missing else None
         if self._again:
             self._again = False
             self._resolve(now)
+
+    def _count(self) -> None:
+        """Once all is known: states of what was there before a restart, and is no more, are cleared."""
+        devices = self._catalogue.subjects
+        if devices and not self._counted:
+            self._counted = True
+            self._talk.say(Census(frozenset(devices | self._points.subjects | {ALARMS})))
 
     def _filtered(self, globs: tuple[str, ...], found: list[tuple[str, str | None]], now: Instant) -> None:
         """The filter is in force: the platform has its list already."""

@@ -13,12 +13,12 @@ from msgspec import Struct
 
 from bridge.backends.session import Again, Answer, Call, Dial, Hang, Step
 from bridge.backends.smartserver import answers
-from bridge.model import Command, CommandError, Condition, Event, Instant, Login, Response, State, Unread
+from bridge.model import Census, Command, CommandError, Condition, Event, Instant, Login, Response, State, Unread
 from bridge.options import Secret
 
 JSON = "application/json; charset=utf-8"
 
-Heard = Event | State | Response | Unread | Condition | Login
+Heard = Event | State | Response | Unread | Condition | Login | Census
 Then = Callable[[Answer, Instant], None]
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 

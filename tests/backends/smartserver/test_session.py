@@ -7,7 +7,7 @@ import pytest
 
 from bridge.backends.session import Answer, Call, Hang
 from bridge.backends.smartserver.talk import Ask
-from bridge.model import Instant
+from bridge.model import Census, Instant
 from tests.backends.smartserver.hq import (
     DEVICE,
     EPOCH,
@@ -618,3 +618,34 @@ def test_a_list_of_no_devices_is_not_believed_at_once() -> None:
     hq.answers["GET /iap/devs?"] = told([DEVICE])
     assert hq.later(301).condition == ("online", None)
     assert hq.lists()[-1] == [LUX, LAMP]
+
+
+def test_who_is_there_is_told_once_when_all_of_it_is_known() -> None:
+    there = {
+        "17qz7ab/dev/lon/4",
+        "17qz7ab/dev/modbus/2.1",
+        LUX_SUBJECT,
+        "17qz7ab/dev/lon/4/if/Lamp/0/nviValue",
+        "alarms",
+    }
+    hq = online()
+    assert hq.of(Census) == [Census(frozenset(there))]
+    hq.lively = True
+    hq.lose().open("main").settle()
+    assert len(hq.of(Census)) == 1
+
+
+@pytest.mark.parametrize("path", ["GET /iap/devs?", "GET /iap/devs/12/if"])
+def test_nobody_is_counted_out_while_something_cannot_be_read(path: str) -> None:
+    """It is asked for again after a while, and then all is known."""
+    hq = Hq({path: told("not for you", 403)}).start()
+    assert hq.condition[0] == "degraded"
+    assert not hq.later(301).of(Census)
+    assert hq.condition[0] == "degraded"
+    hq.answers.clear()
+    assert [LUX_SUBJECT in one.subjects for one in hq.later(301).of(Census)] == [True]
+    assert hq.condition == ("online", None)
+
+
+def test_a_platform_without_devices_counts_nobody_out() -> None:
+    assert not Hq({"GET /iap/devs?": told([])}).start().of(Census)
