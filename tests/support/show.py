@@ -40,7 +40,7 @@ async def show(
 ) -> AsyncIterator[Show]:
     """Once every backend is online. mqtt, listener: username and password of the bridge, of the ear."""
     async with AsyncExitStack() as stack:
-        lora = await stack.enter_async_context(ResiotSimulator(ResiotSimOptions(rate=4.0, alive=2.0, class_c=1.0)))
+        lora = await stack.enter_async_context(ResiotSimulator(ResiotSimOptions(rate=4.0, alive=2.0)))
         port = await stack.enter_async_context(IotproSimulator(IotproSimOptions(rate=4.0, assets=4)))
         building = SmartserverSimOptions(rooms=4, rate=2.0, lively=True)
         hq = await stack.enter_async_context(SmartserverSimulator(building))
