@@ -56,6 +56,12 @@ def test_every_link_leads_somewhere() -> None:
         assert link.startswith("https://") or link in anchors or (ROOT / link).is_file(), link
 
 
+def test_the_tests_that_hold_the_promises_are_there() -> None:
+    named = [code for cell in README.table("How it is tested", "promise").column("held by") for code in codes(cell)]
+    assert len(named) > 15
+    assert [one for one in named if not (ROOT / one).is_file()] == []
+
+
 @pytest.mark.parametrize(
     "broken",
     ["| a | b |\n|---|---|\n| 1 |\n", "text\n\n| a | b |\n| 1 | 2 |\n", "```sh\nno end\n"],
