@@ -61,8 +61,9 @@ async def test_all_events_and_nothing_else(shown: Show) -> None:
     """Each event is on exactly one of the filters for all events, and for those of its backend."""
     everywhere = codes(next(filters for what, filters in WANTED if what == "all events of all backends"))
     each = codes(next(filters for what, filters in WANTED if what == "all events of one backend"))
+    for one in everywhere[1:]:
+        await shown.ear.wait_topic(one, timeout=60.0)  # an event of each depth but 0, which is a matter of luck
     topics = {one.topic for one in shown.ear.messages}
-    assert len(topics) > 50
     for topic in topics:
         many = int("/event/" in topic)
         assert sum(matches(one, topic) for one in everywhere) == many, topic
