@@ -27,7 +27,7 @@ from bridge.simulators import SIMULATORS
 from bridge.watch.metrics import Meters
 from tests.support.mosquitto import Certificates
 from tests.support.quoted import Texts
-from tests.support.readme import ROOT, Block, anchor, codes, read, readme
+from tests.support.readme import ROOT, Block, Table, anchor, codes, read, readme
 
 README = readme()
 SECTIONS = {
@@ -44,9 +44,9 @@ CONFIGURATIONS = [one for one in README.blocks if one.language == "yaml" and "ba
 
 def test_the_contents_are_its_headings() -> None:
     told = [line for line in README.prose if line.startswith("- [")]
-    listed = [link for line in told for link in re.findall(r"\[([^\]]+)\]\(#([^)]+)\)", line)][: len(README.headings)]
-    there = [heading for level, heading in README.headings if level in (2, 3) and heading != "Contents"]
-    assert listed[: len(there)] == [(heading, anchor(heading)) for heading in there]
+    listed = [link for line in told for link in re.findall(r"\[([^\]]+)\]\(#([^)]+)\)", line)]
+    there = [heading for level, heading in README.headings if level > 1 and heading != "Contents"]
+    assert listed == [(heading, anchor(heading)) for heading in there]
 
 
 def test_every_link_leads_somewhere() -> None:
@@ -101,77 +101,63 @@ def test_the_problems_that_the_check_tells(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_keys_and_their_defaults() -> None:
-    assert _told_keys("Configuration", "mqtt.") == _keys(_top(), "mqtt")
-    told, there = _told_keys("Configuration", ""), _top()
-    for group in ("outbox", "http", "log"):
-        assert {key: value for key, value in told.items() if key.startswith(f"{group}.")} == _keys(there, group)
-    assert told["shutdown_grace"] == there["shutdown_grace"]
+    told, there = _told(_tables("Configuration")[0]), _there(schema())
+    del told["backends.<name>"], there["backends"]
+    assert told == there
 
 
 @pytest.mark.parametrize("word", PLATFORMS)
 def test_keys_of_a_backend_and_their_defaults(word: str) -> None:
-    common = _rows_of("Configuration", 1)
-    own = _rows_of(SECTIONS[word], 0)
-    there = dict(_flat(schema()["$defs"][f"backend-{word}"]))
-    del there["type"], common["type"]
-    ignored = yaml.safe_load(dict(re.findall(r"(\w+) `(\[.*?\])`", _default_cell("ignore"))).get(word, "[]"))
-    common["ignore"] = ignored
-    tls = {f"tls.{key}": value for key, value in _keys(_top(), "mqtt.tls", cut=True).items()} | {
-        "tls.fingerprint": None
-    }
-    told = {key: value for key, value in common.items() if key != "tls"} | tls | own
-    assert told == {key: value for key, value in there.items() if not key.endswith("_file") or key.startswith("tls.")}
+    common, (own,) = _tables("Configuration")[1], _tables(SECTIONS[word])
+    cells = {codes(row[0])[0]: row[1] for row in common.rows}
+    told = _told(common) | _told(own)
+    told["ignore"] = yaml.safe_load(dict(re.findall(r"(\w+) `(.+?)`", cells["ignore"])).get(word, "[]"))
+    assert cells["tls"] == "as `mqtt.tls`", "and one key more"
+    told |= {f"tls.{key}": value for key, value in _there(schema()["$defs"]["Tls"]).items()} | {"tls.fingerprint": None}
+    del told["type"], told["tls"]
+    there = _there(schema()["$defs"][f"backend-{word}"])
+    del there["type"]
+    assert told == there
 
 
-def _top() -> dict[str, Any]:
-    return dict(_flat(schema()))
+def _tables(section: str) -> list[Table]:
+    return [one for one in README.tables if one.section == section and one.head[:2] == ("key", "default")]
 
 
-def _flat(one: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Each key with its default: "required" where there must be a value."""
+def _told(table: Table) -> dict[str, Any]:
+    """Each key with its default; one that is a map stands for the keys in it."""
+    told: dict[str, Any] = {}
+    for keys, cell, _ in table.rows:
+        for key in codes(keys):
+            default = _default(key, cell)
+            deeper = isinstance(default, dict) and default
+            told |= {f"{key}.{one}": inner for one, inner in default.items()} if deeper else {key: default}
+    return told
+
+
+def _default(key: str, cell: str) -> Any:
+    if cell in ("required", "none", "null"):
+        return "required" if cell == "required" else None
+    text = codes(cell)[0]
+    value = text if text == "off" or key == "mqtt.version" else yaml.safe_load(text)
+    return [value] if key == "mqtt.url" else value
+
+
+def _there(of: Mapping[str, Any]) -> dict[str, Any]:
+    """Each key of a schema with its default. That a secret may be in a file is said once, not at each."""
+    twins = ("password_file", "url_file", "proxy_file")
+    return {key: value for key, value in _flat(of) if not key.endswith(twins)}
+
+
+def _flat(of: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """ "required" where there must be a value."""
     definitions = schema()["$defs"]
-    for key, about in one.get("properties", {}).items():
-        deeper = {**definitions[about["$ref"].split("/")[-1]], **about} if "$ref" in about else about
+    for key, about in of.get("properties", {}).items():
+        deeper = definitions[about["$ref"].split("/")[-1]] | about if "$ref" in about else about
         if "properties" in deeper:
             yield from _flat(deeper, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", about.get("default", "required")
-
-
-def _keys(there: Mapping[str, Any], group: str, *, cut: bool = False) -> dict[str, Any]:
-    start = f"{group}."
-    return {
-        key.removeprefix(start) if cut else key: value
-        for key, value in there.items()
-        if key.startswith(start) and key != "mqtt.password_file"
-    }
-
-
-def _told_keys(section: str, start: str) -> dict[str, Any]:
-    return {key: value for key, value in _rows_of(section, 0).items() if key.startswith(start)}
-
-
-def _default_cell(key: str) -> str:
-    tables = [one for one in README.tables if one.head[:2] == ("key", "default")]
-    return next(row[1] for table in tables for row in table.rows if codes(row[0]) == [key])
-
-
-def _rows_of(section: str, number: int) -> dict[str, Any]:
-    """The keys of a section's table: a default that is a map stands for the keys in it."""
-    table = [one for one in README.tables if one.section == section and one.head[:2] == ("key", "default")][number]
-    told: dict[str, Any] = {}
-    for keys, default, _ in table.rows:
-        for key in codes(keys):
-            if default in ("required", "none", "null"):
-                told[key] = "required" if default == "required" else None
-                continue
-            value = yaml.safe_load((codes(default) or ["null"])[0])
-            value = "off" if value is False and "off" in default else str(value) if key == "mqtt.version" else value
-            if isinstance(value, dict) and value:
-                told |= {f"{key}.{one}": inner for one, inner in value.items()}
-            else:
-                told[key] = [value] if key == "mqtt.url" else value
-    return told
 
 
 # Commands, topics, events
@@ -180,7 +166,7 @@ def _rows_of(section: str, number: int) -> dict[str, Any]:
 def test_commands_and_their_fields() -> None:
     told = {(of, one): fields for of, name, _, fields in README.table("Commands", "of").rows for one in codes(name)}
     del told["isymphony", "actions"]
-    there = {**{(word, one.name): one for word, platform in PLATFORMS.items() for one in platform.commands}}
+    there = {(word, one.name): one for word, platform in PLATFORMS.items() for one in platform.commands}
     there |= {("all", one.name): one for one in COMMON} | {("bridge", one.name): one for one in BRIDGE_SPECS}
     assert told.keys() == there.keys()
     for place, spec in there.items():
@@ -253,21 +239,20 @@ def test_options_and_faults_of_simulators() -> None:
         assert [one.split("=")[0] for one in codes(faults)] == named, word
 
 
+def _families() -> set[str]:
+    return set(re.findall(r"^# TYPE (ws2mqtt_\w+)", Meters(leader=True).render().decode(), re.M))
+
+
 def test_metrics() -> None:
-    meters = Meters(leader=True)
-    families = re.findall(r"^# TYPE ws2mqtt_(\w+)", meters.render().decode(), re.M)
-    told = [code for row in README.table("Metrics", "metric, labels beside `backend`").rows for code in codes(row[0])]
-    names = [code.split("{")[0] for code in told if not code.startswith("--")]
-    assert sorted(names) == sorted(families)
-    assert f"ws2mqtt_{names[0]}" in meters.render().decode()
+    told = [code for cell in README.table("Metrics", "metric, labels beside `backend`").column(
+        "metric, labels beside `backend`") for code in codes(cell)]  # fmt: skip
+    assert {f"ws2mqtt_{code.split('{')[0]}" for code in told if not code.startswith("--")} == _families()
 
 
-def test_the_metrics_of_an_alert_exist() -> None:
-    section = "\n".join(README.prose)
-    named = set(re.findall(r"ws2mqtt_([a-z_]+?)(?:\[10m\]|`| ==)", section)) - {"leader"}
-    families = set(re.findall(r"^# TYPE ws2mqtt_(\w+)", Meters().render().decode(), re.M))
-    assert len(named) >= 3
-    assert {name for name in named if name} <= families
+def test_metrics_of_alerts_and_options_exist() -> None:
+    named = {name for line in README.prose for code in codes(line) for name in re.findall(r"ws2mqtt_[a-z_]+", code)}
+    assert len(named) > 3
+    assert named - {"ws2mqtt_"} <= _families()
 
 
 # What is quoted
@@ -298,6 +283,12 @@ def test_a_message_that_nobody_says_is_noticed() -> None:
     assert texts.missing("no PUBACK within 30 minutes") == ["minutes"]
 
 
+def test_blocks_of_json_are_json() -> None:
+    for block in README.blocks:
+        if block.language == "json" and ", ..." not in block.text:
+            json.loads(block.text)
+
+
 def _subcommands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -311,9 +302,3 @@ def _ran(*arguments: str) -> tuple[int, str]:
     with redirect_stdout(said), redirect_stderr(said):
         code = cli.main(list(arguments))
     return code, said.getvalue()
-
-
-def test_blocks_of_json_are_json() -> None:
-    for block in README.blocks:
-        if block.language == "json" and ", ..." not in block.text:
-            json.loads(block.text)
