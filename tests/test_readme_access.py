@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from bridge.commands import filters
 from tests.support.ear import Ear
 from tests.support.mosquitto import Mosquitto
 from tests.support.readme import readme
@@ -111,6 +112,13 @@ async def test_the_operator_may_do_no_more(shown: Show) -> None:
         heard = {one.topic.split("/")[1] for one in listening.messages if one.topic.startswith("ws2mqtt/")}
         assert heard == {"lora", "bridge"}
         assert all(one.topic.startswith("ws2mqtt/") for one in listening.messages)
+
+
+async def test_the_rules_for_emqx_name_every_subscription() -> None:
+    """There a subscription is refused where no rule has its form."""
+    rules = readme().of("Access rules at the broker", "erlang")[0]
+    told = re.findall(r'"(.+?)"', rules.split('{username, "bridge"}, subscribe,')[1].split("}.")[0])
+    assert told == [one.replace("/lora/", "/+/") for one in filters("ws2mqtt/lora")]
 
 
 def _final(payload: bytes, identity: str) -> bool:
