@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         return USAGE
     try:
         code: int = args.act(args)
+        sys.stdout.flush()  # here, where a reader that has gone is no error
         return code
     except BadConfig as bad:
         from bridge.config import describe

@@ -250,3 +250,20 @@ async def test_simulate_on_a_port_that_is_taken() -> None:
 def test_simulate_with_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["simulate", "resiot", "--tls-key", "x.key"]) == 2
     assert "certificate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "schema"], ids=["little to say", "much to say"])
+async def test_a_reader_that_goes_is_no_error(command: str, tmp_path: Path) -> None:
+    """As `ws2mqtt schema | head`; one that reads nothing is gone for certain."""
+    (tmp_path / "good.yaml").write_text(GOOD)
+    more = ["-c", str(tmp_path / "good.yaml")] if command == "check" else []
+    reading, writing = os.pipe()
+    os.close(reading)
+    usual = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    child = await asyncio.create_subprocess_exec(
+        *PROGRAM, command, *more, stdout=writing, stderr=asyncio.subprocess.PIPE, env=usual
+    )
+    os.close(writing)
+    async with asyncio.timeout(30):
+        _, said = await child.communicate()
+    assert (child.returncode, said) == (0, b"")
