@@ -123,7 +123,7 @@ volumeMounts:
   projected:
     defaultMode: 0440
     sources:
-      {{- . | nindent 6 }}
+      {{- . | trim | nindent 6 }}
 {{- end }}
 {{- with .Values.certificates }}
 - name: certificates
@@ -158,13 +158,30 @@ volumeMounts:
 {{- with $spread }}
 topologySpreadConstraints:
   {{- range . }}
-  - {{- merge (dict) . (dict "labelSelector" $selector) | toYaml | nindent 4 }}
+  - {{ merge (dict) . (dict "labelSelector" $selector) | toYaml | nindent 4 | trim }}
   {{- end }}
 {{- end }}
-{{- range $key := list "nodeSelector" "affinity" "tolerations" "priorityClassName" "runtimeClassName" }}
-{{- with get $.Values $key }}
-{{ $key }}:
+{{- with .Values.affinity }}
+affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{ include "ws2mqtt.nodes" . | trim }}
+{{- end }}
+
+{{/* Which nodes: also of the test's pod. */}}
+{{- define "ws2mqtt.nodes" -}}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
