@@ -158,7 +158,7 @@ volumeMounts:
 {{- with $spread }}
 topologySpreadConstraints:
   {{- range . }}
-  - {{ merge (dict) . (dict "labelSelector" $selector) | toYaml | nindent 4 | trim }}
+  - {{ dict "labelSelector" (.labelSelector | default $selector) | mergeOverwrite (deepCopy .) | toYaml | nindent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- with .Values.affinity }}
