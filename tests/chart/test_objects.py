@@ -1,10 +1,15 @@
 """What there is beside the pod: at most one bridge at a time, or two with a lease; who may do what; what is seen."""
 
+import re
+import shlex
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.chart.rendering import ALL, NAME, NAMESPACE, notes, rendered
+from tests.chart.rendering import ALL, CHART, NAME, NAMESPACE, ROOT, notes, rendered
 
 pytestmark = pytest.mark.chart
 
@@ -222,3 +227,33 @@ def test_notes_warn(values: Any, told: str) -> None:
     said = " ".join(notes(**values).split())
     assert told in said
     assert said.count("WARNING") == 1
+
+
+# The README
+
+
+def test_the_readmes_first_commands_render(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## Kubernetes\n")[2].partition("\n## ")[0]
+    (values,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "my-backends.yaml").write_text(values)
+    (install,) = re.findall(r"^helm install (.*)$", section, re.MULTILINE)
+    command = ["helm", "template", *shlex.split(install.replace("helm/ws2mqtt", str(CHART)))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    objects = {one["kind"]: one for one in yaml.safe_load_all(done.stdout) if one}
+    for place in re.findall(r"kubectl -n iot .*?(\w+/ws2mqtt)\b", section):
+        assert place.partition("/")[0] in {kind.lower() for kind in objects} | {"deployment"}
+    assert objects["StatefulSet"]["metadata"]["name"] == "ws2mqtt"
+    config = yaml.safe_load(objects["ConfigMap"]["data"]["ws2mqtt.yaml"])
+    assert config["backends"] == yaml.safe_load(values)["config"]["backends"]
+
+
+def test_the_readme_names_values_that_there_are() -> None:
+    section = (ROOT / "README.md").read_text().partition("\n## Kubernetes\n")[2].partition("\n## ")[0]
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    paths = re.findall(r"`((?:persistence|ha|metrics|networkPolicy|image)\.[\w.]+)", section)
+    assert len(paths) > 8
+    for path in paths:
+        place = values
+        for step in path.split("."):
+            place = place[step]

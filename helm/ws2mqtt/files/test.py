@@ -1,4 +1,4 @@
-"""Asks a running ws2mqtt, at the address given, for /readyz and /metrics, for up to a minute; fails with what it heard."""
+"""Asks a running ws2mqtt, at the address given, for /readyz and /metrics, for a minute; fails with what it heard."""
 
 import sys
 import time
