@@ -115,9 +115,10 @@ def test_only_the_container_has_the_token_and_it_is_renewed() -> None:
 
 def test_it_may_read_and_write_this_one_lease_and_nothing_else() -> None:
     objects = rendered("ha")
-    assert objects.one("Lease").get("spec") is None, "an upgrade would write it again"
-    lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": [NAME]}
-    assert objects.one("Role")["rules"] == [{**lease, "verbs": ["get", "update"]}]
+    lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+    making, using = objects.one("Role")["rules"]
+    assert making == {**lease, "verbs": ["create"]}, "which cannot be limited to a name"
+    assert using == {**lease, "resourceNames": [NAME], "verbs": ["get", "update"]}
     binding = objects.one("RoleBinding")
     assert binding["roleRef"] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": NAME}
     account = objects.pod["spec"]["serviceAccountName"]
@@ -145,7 +146,13 @@ def test_a_disruption_budget_with_two_only(values: Any, count: int) -> None:
 
 @pytest.mark.parametrize("ci", [ci for ci in ALL if ci != "ha"])
 def test_no_rights_without_a_lease(ci: str) -> None:
-    assert not [one["kind"] for one in rendered(ci) if one["kind"] in ("Role", "RoleBinding", "Lease")]
+    assert not [one["kind"] for one in rendered(ci) if one["kind"] in ("Role", "RoleBinding")]
+
+
+def test_a_release_may_be_called_by_a_number() -> None:
+    for ci in ALL:
+        objects = rendered(ci, fullnameOverride="12", existingSecret="34", serviceAccount={"name": "56"})
+        assert not re.search(r"[nN]ames?': \[?\d", str(objects)), "a number where a text has to be"
 
 
 def test_service_account() -> None:

@@ -36,7 +36,7 @@
 - secret: {{ toYaml . | nindent 4 }}
   {{- else if . }}
 - secret:
-    name: {{ . }}
+    name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- if .Values.secrets }}

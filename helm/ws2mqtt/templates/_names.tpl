@@ -12,12 +12,13 @@
 {{- end }}
 
 {{- define "ws2mqtt.serviceAccount" -}}
-{{- .Values.serviceAccount.name | default (ternary (include "ws2mqtt.fullname" .) "default" .Values.serviceAccount.create) -}}
+{{- $own := ternary (include "ws2mqtt.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default $own -}}
 {{- end }}
 
 {{- define "ws2mqtt.selector" -}}
 app.kubernetes.io/name: {{ include "ws2mqtt.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "ws2mqtt.labels" -}}
@@ -30,8 +31,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* Metadata of an object. root, name; labels and annotations of this object alone. */}}
 {{- define "ws2mqtt.metadata" -}}
-name: {{ .name }}
-namespace: {{ .root.Release.Namespace }}
+name: {{ .name | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- merge (include "ws2mqtt.labels" .root | fromYaml) (.labels | default dict) | toYaml | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}

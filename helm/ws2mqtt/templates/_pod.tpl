@@ -1,7 +1,6 @@
-{{/* The pod, the same for one replica and for two. volume: where the outbox is, as a volume; empty: the claim of a StatefulSet. */}}
+{{/* The pod, the same for one replica and for two. volume: of the outbox; empty: it is on the claim of the StatefulSet. */}}
 {{- define "ws2mqtt.pod" -}}
 {{- $root := .root -}}
-{{- $name := include "ws2mqtt.fullname" $root -}}
 {{- with $root.Values -}}
 metadata:
   labels:
@@ -13,7 +12,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
-  serviceAccountName: {{ include "ws2mqtt.serviceAccount" $root }}
+  serviceAccountName: {{ include "ws2mqtt.serviceAccount" $root | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "ws2mqtt.grace" $root }}
@@ -112,9 +111,9 @@ volumeMounts:
 {{- define "ws2mqtt.volumes" -}}
 - name: config
   {{- if eq (include "ws2mqtt.configKind" .) "Secret" }}
-  secret: {secretName: {{ include "ws2mqtt.fullname" . }}, defaultMode: 0440}
+  secret: {secretName: {{ include "ws2mqtt.fullname" . | quote }}, defaultMode: 0440}
   {{- else }}
-  configMap: {name: {{ include "ws2mqtt.fullname" . }}, defaultMode: 0440}
+  configMap: {name: {{ include "ws2mqtt.fullname" . | quote }}, defaultMode: 0440}
   {{- end }}
 - name: tmp
   emptyDir: {sizeLimit: {{ .Values.tmpSize }}}
@@ -132,7 +131,7 @@ volumeMounts:
     sources:
       {{- range . }}
       - {{ hasKey . "secret" | ternary "secret" "configMap" }}:
-          name: {{ .secret | default .configMap }}
+          name: {{ .secret | default .configMap | quote }}
           {{- with .items }}
           items:
             {{- toYaml . | nindent 12 }}
@@ -140,7 +139,7 @@ volumeMounts:
       {{- end }}
 {{- end }}
 {{- if .Values.ha.enabled }}
-{{- /* Of the container alone, and not below /run/secrets, where it could not be mounted into the volume of the secrets. */}}
+{{- /* Of the container alone; and not below /run/secrets, a volume into which nothing else can be mounted. */}}
 - name: lease
   projected:
     defaultMode: 0440
@@ -158,7 +157,8 @@ volumeMounts:
 {{- with $spread }}
 topologySpreadConstraints:
   {{- range . }}
-  - {{ dict "labelSelector" (.labelSelector | default $selector) | mergeOverwrite (deepCopy .) | toYaml | nindent 4 | trim }}
+  {{- $whose := dict "labelSelector" (.labelSelector | default $selector) }}
+  - {{ mergeOverwrite (deepCopy .) $whose | toYaml | nindent 4 | trim }}
   {{- end }}
 {{- end }}
 {{- with .Values.affinity }}
