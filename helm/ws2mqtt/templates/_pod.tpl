@@ -1,4 +1,4 @@
-{{/* The pod, the same for one replica and for two. volume: of the outbox; empty: it is on the claim of the StatefulSet. */}}
+{{/* The pod, the same for one replica and for two. volume: of the outbox; empty: the claim of the StatefulSet. */}}
 {{- define "ws2mqtt.pod" -}}
 {{- $root := .root -}}
 {{- with $root.Values -}}
