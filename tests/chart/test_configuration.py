@@ -107,6 +107,11 @@ def test_a_secret_in_config_makes_a_secret_of_it(word: str, key: str) -> None:
     assert objects.of("ConfigMap") == []
 
 
+def test_an_address_is_a_secret_where_the_platform_is_not_known() -> None:
+    backends = {"one": {"type": "${KIND}", "url": f"wss://{CLASSIFIED}.example/"}}
+    assert rendered(config={"backends": backends}).of("ConfigMap") == []
+
+
 @pytest.mark.parametrize(("word", "key"), secret_keys())
 def test_a_placeholder_is_no_secret(word: str, key: str) -> None:
     objects = rendered(config=with_secret(word, key, "wss://h/?token=${TOKEN}"))

@@ -17,7 +17,7 @@
 {{- $found := list -}}
 {{- with (.Values.config.mqtt).password }}{{ $found = append $found (list "mqtt.password" .) }}{{ end -}}
 {{- range $name, $backend := .Values.config.backends | default dict -}}
-  {{- range list "password" "proxy" (ternary "url" "" (eq (toString $backend.type) "resiot")) -}}
+  {{- range list "password" "proxy" (ternary "url" "" (toString $backend.type | regexMatch "^resiot$|[$]")) -}}
     {{- with get $backend . | toString | replace "<nil>" "" }}{{ $found = append $found (list $name .) }}{{ end -}}
   {{- end -}}
 {{- end -}}
