@@ -7,6 +7,7 @@ import argparse
 import io
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_every_link_leads_somewhere() -> None:
     anchors = [f"#{anchor(heading)}" for _, heading in README.headings]
     assert len(anchors) == len(set(anchors)), "two headings of one name: a link finds only the first"
     for link in README.links():
-        assert link.startswith("https://") or link in anchors or (ROOT / link).is_file(), link
+        assert link.startswith("https://") or link in anchors or (ROOT / link).exists(), link
 
 
 def test_the_tests_that_hold_the_promises_are_there() -> None:
@@ -84,8 +85,9 @@ def test_a_configuration_passes_the_check(
     client = certificates.client
     files = {"ca.pem": certificates.ca_file, "client.pem": client.cert_file, "client.key": client.key_file}
     text = re.sub(r"/etc/ws2mqtt/([\w.]+)", lambda found: str(files[found[1]]), block.text)
+    text = textwrap.dedent(text.removeprefix("config:\n"))  # values of the chart
     for name in re.findall(r"/run/secrets/(\w+)", text):
-        (tmp_path / name).write_text("secret")
+        (tmp_path / name).write_text("wss://resiot.example/x")
     config = tmp_path / "ws2mqtt.yaml"
     config.write_text(text.replace("/run/secrets", str(tmp_path)))
     assert _ran("check", "-c", str(config))[0] == 0
@@ -251,7 +253,7 @@ def test_metrics() -> None:
 
 def test_metrics_of_alerts_and_options_exist() -> None:
     named = {name for line in README.prose for code in codes(line) for name in re.findall(r"ws2mqtt_[a-z_]+", code)}
-    assert len(named) > 3
+    assert named
     assert named - {"ws2mqtt_"} <= _families()
 
 

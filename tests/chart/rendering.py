@@ -1,0 +1,104 @@
+"""What the chart renders, as objects. Helm is a child process; the same values are rendered once."""
+
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "helm" / "ws2mqtt"
+CI = sorted((CHART / "ci").glob("*-values.yaml"))
+ALL = [file.name.removesuffix("-values.yaml") for file in CI]
+RELEASE, NAMESPACE = "w", "iot"
+NAME = "w-ws2mqtt"
+
+Object = dict[str, Any]
+
+
+class Rendered(list[Object]):
+    """All objects of a release."""
+
+    def of(self, kind: str) -> list[Object]:
+        return [one for one in self if one["kind"] == kind]
+
+    def one(self, kind: str, name: str = NAME) -> Object:
+        (found,) = [one for one in self.of(kind) if one["metadata"]["name"] == name]
+        return found
+
+    @property
+    def workload(self) -> Object:
+        """The StatefulSet or Deployment."""
+        (found,) = self.of("StatefulSet") + self.of("Deployment")
+        return found
+
+    @property
+    def pod(self) -> Object:
+        template: Object = self.workload["spec"]["template"]
+        return template
+
+    @property
+    def container(self) -> Object:
+        (found,) = [one for one in self.pod["spec"]["containers"] if one["name"] == "ws2mqtt"]
+        return dict(found)
+
+    def volume(self, name: str) -> Object:
+        (found,) = [one for one in self.pod["spec"]["volumes"] if one["name"] == name]
+        return dict(found)
+
+    @property
+    def config(self) -> str:
+        """The configuration file's text."""
+        kept = self.volume("config")
+        if "secret" in kept:
+            return str(self.one("Secret", kept["secret"]["secretName"])["stringData"]["ws2mqtt.yaml"])
+        return str(self.one("ConfigMap", kept["configMap"]["name"])["data"]["ws2mqtt.yaml"])
+
+    def pods(self) -> Iterator[tuple[str, Object]]:
+        """Every pod there will be, as (what it is, its spec): the workload's and the test's."""
+        yield "workload", self.pod["spec"]
+        for one in self.of("Pod"):
+            yield "test", one["spec"]
+
+
+def rendered(ci: str = "", *, kube: str = "1.32", **values: Any) -> Rendered:
+    """With the values of that file in ci/, and these over them. Raises AssertionError with what Helm says."""
+    done = _helm(ci, kube, json.dumps(values))
+    assert done.returncode == 0, done.stderr
+    return Rendered(one for one in yaml.safe_load_all(done.stdout) if one)
+
+
+def refused(**values: Any) -> str:
+    """What Helm says to values that it must not take."""
+    done = _helm("", "1.32", json.dumps(values))
+    assert done.returncode != 0, f"taken: {values}"
+    return done.stderr
+
+
+@cache
+def _helm(ci: str, kube: str, values: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+    files = ["-f", str(CHART / "ci" / f"{ci}-values.yaml")] if ci else []
+    command = ["helm", "template", RELEASE, str(chart), "-n", NAMESPACE, "--kube-version", kube, *files, "-f", "-"]
+    return subprocess.run(command, input=values, capture_output=True, text=True, timeout=60, check=False)
+
+
+def notes(ci: str = "", **values: Any) -> str:
+    """NOTES.txt. `helm template` leaves it out: here a copy of the chart has it as the text of an object."""
+    with tempfile.TemporaryDirectory() as folder:
+        chart = Path(folder) / "ws2mqtt"
+        for file in filter(Path.is_file, CHART.rglob("*")):
+            copy = chart / file.relative_to(CHART)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_text(file.read_text())
+        (chart / "templates" / "NOTES.txt").rename(chart / "files" / "NOTES.txt")
+        told = 'kind: Notes\ntext: {{ tpl (.Files.Get "files/NOTES.txt") . | toJson }}\n'
+        (chart / "templates" / "notes.yaml").write_text(told)
+        done = _helm(ci, "1.32", json.dumps(values), chart)
+    assert done.returncode == 0, done.stderr
+    (found,) = [one for one in yaml.safe_load_all(done.stdout) if one and one["kind"] == "Notes"]
+    return re.sub(r"\n{3,}", "\n\n", str(found["text"]))
