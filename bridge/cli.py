@@ -83,11 +83,14 @@ def _election(args: argparse.Namespace) -> "LeaseOptions | None":
 
 
 def _check(args: argparse.Namespace) -> int:
-    config = _load(args)
-    for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    backends = ", ".join(config.backends) or "none"
-    print(f"{args.config}: ok; backends: {backends}")
+    from bridge.config.findings import check
+
+    found = check(args.config, os.environ, colour=sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+    if found.said:
+        print(found.said, file=sys.stderr)
+    if not found.good:
+        return CONFIG
+    print(f"{args.config}: ok; backends: {', '.join(found.backends) or 'none'}")
     return OK
 
 

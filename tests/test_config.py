@@ -15,6 +15,7 @@ from msgspec import Meta, Struct, field
 from bridge.backends import PLATFORMS
 from bridge.backends.session import Platform
 from bridge.config import Config, describe, load, secrets
+from bridge.config.findings import check
 from bridge.errors import BadConfig, Problem
 from bridge.options import BackendOptions, Duration, Secret
 
@@ -194,6 +195,7 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     ("- a", "", "must be a mapping"),
     ("a", "", "must be a mapping"),
     ("mqtt: [", "", "line 1, column 8: "),
+    ("mqtt: {qos]", "", "line 1, column 11: expected ',' or '}', but got ']'"),
     ("mqtt:\n\tqos: 1", "", "line 2, column 1: a tab"),
     ("mqtt: {password: *hunter2-s3cr3t}", "", "alias without its anchor"),
     ("mqtt: {password: !hunter2-s3cr3t x}", "mqtt.password", "put a text that begins with ! in quotes"),
@@ -311,8 +313,8 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     (OTHER_HEAD + "    password: weak", "backends.hq.password", "too weak"),
     (OTHER_HEAD + "    password: p\n    page_size: -1", "backends.hq.page_size", "must not be negative"),
     (OTHER_HEAD + "    password: p\n    page_size: 1.5", "backends.hq.page_size", "must be a whole number"),
-    (OTHER_HEAD + "    password: p\n    limit: 0", "backends.hq.limit", "must be `int` >= 1"),
-    (OTHER_HEAD + "    password: p\n    title: abcd", "backends.hq.title", "must be `str` of length <= 3"),
+    (OTHER_HEAD + "    password: p\n    limit: 0", "backends.hq.limit", "must be at least 1"),
+    (OTHER_HEAD + "    password: p\n    title: abcd", "backends.hq.title", "must be at most 3 characters long"),
     (OTHER_HEAD + "    password: p\n    factor: x", "backends.hq.factor", "must be a number"),
     (OTHER_HEAD + "    password: p\n    actions: []", "backends.hq.actions", "must be a mapping"),
     (OTHER_HEAD + "    password_file: /dev/zero", "backends.hq.password_file", "not a regular file"),
@@ -513,12 +515,15 @@ _count = itertools.count()
 
 
 def attempt(folder: Path, text: str | bytes, environ: Mapping[str, str]) -> str:
-    """What is said; nothing else than BadConfig may be raised."""
+    """What is said, in brief and by `check`; nothing else than BadConfig may be raised."""
     try:
-        config = read(folder, text, environ)
+        said = repr(read(folder, text, environ).warnings)
     except BadConfig as error:
-        return describe(error.problems, "f") + str(error)
-    return repr(config.warnings)
+        said = describe(error.problems, "f") + str(error)
+    found = check(str(folder / "ws2mqtt.yaml"), environ, platforms=BOTH)
+    assert found.good is not (" in f" in said)
+    assert all(line.isprintable() for line in found.said.splitlines())
+    return said + found.said
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
