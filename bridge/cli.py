@@ -148,12 +148,9 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _watch(args: argparse.Namespace) -> int:
-    from bridge.viewer import watch
+    from bridge.viewer import until_told, watch
 
-    try:
-        return asyncio.run(watch(_broker(args), filter=args.filter, json_lines=args.json))
-    except KeyboardInterrupt:  # the way it is meant to end
-        return OK
+    return asyncio.run(until_told(watch(_broker(args), filter=args.filter, json_lines=args.json)))
 
 
 def _send(args: argparse.Namespace) -> int:
