@@ -69,7 +69,7 @@ EXCERPTS = [
     ("mqtt: {qos: 1}\nlog: {level: }\nhttp: {listen: 1}\nbackends: [a]", "http: {listen: 1}", 15, 1),
     ('mqtt:\n  password: |\n   hunter2\n  username: "a\n    hunter2"\n  qos: 3', "  qos: 3", 7, 1),
     ("mqtt: {client_id: &a [x], username: *a}", "mqtt: {client_id: &*** [***], username: ****}", 7, 9),
-    ("mqtt: {password: &a wordy, username: *a, qos: 9}", "mqtt: {password: &*** ***, username: ****, qos: 9}", 48, 1),
+    ("mqtt: {password: &a wordy, username: *a, qos: 9}", "mqtt: {password: ***, username: ****, qos: 9}", 43, 1),
     ("bakends: {hunter2: x}", "bakends: {***: ***}", 0, 7),
     ("mqtt:\n  url: a: hunter2", "  url: ***: ***", 10, 1),
     ("mqtt:\n\tqos: 1", "→qos: ***", 0, 1),
