@@ -29,6 +29,7 @@ from bridge.lease import Lease, LeaseOptions
 from bridge.links.backoff import Backoff
 from bridge.lock import lock
 from bridge.model import Message
+from bridge.opening import opening
 from bridge.options import BackendOptions, CommandOptions, OutboxOptions
 from bridge.payloads import JSON_PROPERTIES
 from bridge.permit import ALWAYS
@@ -88,17 +89,8 @@ class App:
             self.leads(False)
         for warning in self.config.warnings:
             self.log.warning(warning)
-        self.log.info(
-            "started",
-            extra={
-                "version": __version__,
-                "backends": ",".join(self.config.backends) or "none",
-                "mqtt": ",".join(self.config.mqtt.url),
-                "base_topic": self.config.mqtt.base_topic,
-                "http": self.config.http.listen or "off",
-                "standby_for": str(self.lease) if self.lease else None,
-            },
-        )
+        for message, told in opening(self.config, str(self.lease) if self.lease else None):
+            self.log.info(message, extra=told)
         try:
             if self._terms is not None:
                 await self._terms.run(self._stop)

@@ -1,5 +1,6 @@
 """How a backend stands with its platform, as its state topic tells it."""
 
+import logging
 from collections.abc import Callable
 
 from msgspec import Struct
@@ -23,7 +24,8 @@ class BackendState(Struct, frozen=True):
 class StateTopic:
     """Keeps the state, and says it where it changed.
 
-    say: publishes it · redact: takes secrets out of the error · last_event: Unix time of the last event, if any.
+    say: publishes it · redact: takes secrets out of the error · last_event: Unix time of the last event, if any ·
+    log: where changes are noted, None: nowhere.
     """
 
     def __init__(
@@ -36,6 +38,8 @@ class StateTopic:
         self._say, self._redact, self._last_event = say, redact, last_event
         self.now = BackendState("connecting", rfc3339(instant().unix))
         self._told: BackendState | None = None
+        self.log: logging.LoggerAdapter[logging.Logger] | None = None
+        self._logged: tuple[ConditionState, str | None] = ("connecting", None)
         self._warnings: dict[str, str] = {}  # about our own side, by what they are about
 
     def set(self, state: ConditionState, error: str | None, delay: float = 0.0, attempt: int = 0) -> None:
@@ -55,6 +59,17 @@ class StateTopic:
         if self.now is not self._told:
             self._told = self.now
             self._say(self.shown())
+            self._note()
+
+    def _note(self) -> None:
+        """A line in the log where the platform, or what is wrong with it, is another than before."""
+        now, level = self.now, logging.INFO if self.now.state in ("online", "disabled") else logging.WARNING
+        told = (now.state, now.error)
+        if self.log is None or told == self._logged or now.state == "connecting":
+            return
+        self._logged = told
+        if now.error or level == logging.INFO:
+            self.log.log(level, now.state, extra={"reason": now.error, "next_retry": now.next_retry})
 
     def warn(self, about: str, warning: str | None) -> None:
         """Something wrong on our own side, shown until it is taken back; says the state again in any case."""
@@ -74,6 +89,7 @@ class StateTopic:
         return BackendState(state, now.since, now.attempt, now.next_retry, warning, now.last_event)
 
     def farewell(self, state: ConditionState, error: str | None) -> None:
-        """The last word."""
+        """The last word; why it ends, the log says elsewhere."""
+        self.log = None
         self.set(state, error)
         self.tell()

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import singledispatch
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import UNSET, Struct, field
 
 from bridge.backends import PLATFORMS
@@ -55,15 +56,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """What the program is told. warnings: what is allowed but hardly meant, as `path: message`."""
+    """What the program is told. warnings: what is allowed but hardly meant, as `path: message` · file: where it is."""
 
     backends: dict[Name, BackendOptions] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    file: str = ""
 
 
 def load(path: str, environ: Mapping[str, str], platforms: Platforms = PLATFORMS) -> Config:
     """The configuration of a file, checked. Raises BadConfig with every problem there is."""
-    return load_text(read(path), environ, platforms)
+    return msgspec.structs.replace(load_text(read(path), environ, platforms), file=path)
 
 
 def load_text(text: str, environ: Mapping[str, str], platforms: Platforms = PLATFORMS) -> Config:

@@ -1,6 +1,7 @@
 """Log lines: text for people, JSON for programs; secrets are taken out of both.
 
-One line per change of state, never one per message. What a line is about is in `extra`; the backend's name is in each.
+One line per change of state, never one per message nor per try (reminders.py). What a line is about is in `extra`;
+the backend's name is in each.
 """
 
 import json
@@ -13,6 +14,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 from bridge.options import LogOptions, Secret
 from bridge.times import rfc3339
+from bridge.watch.reminders import Reminders
 
 Level = Literal["debug", "info", "warning", "error"]
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -123,6 +125,7 @@ def set_up(
 ) -> None:
     """Sends every logger of this process to the stream (default: standard error)."""
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(Reminders())
     handler.setFormatter(_Json(redact) if options.format == "json" else _Text(redact, colour))
     root = logging.getLogger()
     for old in root.handlers[:]:
