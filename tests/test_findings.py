@@ -39,7 +39,7 @@ def test_the_place_the_line_and_what_belongs_there(tmp_path: Path) -> None:
           --> f.yaml:3:14
              3 |   keepalive: soon
                |              ^^^^
-          = 1s to 65535s; also how long a missing PUBACK is waited for (default: 30s)
+          = 1s to 65535s; also how long a missing PUBACK is waited for (a duration: 500ms 30s 5m 24h; default: 30s)
         mqtt.passwort: unknown key; did you mean password?
           --> f.yaml:4:3
              4 |   passwort: ***

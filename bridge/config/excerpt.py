@@ -98,7 +98,7 @@ class Excerpt:
         return value if written and at == path and not of_key else key or value
 
     def about(self, path: str) -> str:
-        """What the schema says of a key, with its default; "" where it says nothing."""
+        """What the schema says of a key; "" where it says nothing."""
         at, rest = path, list[str]()
         while at and at not in self._places:
             above = _above(at)
@@ -107,11 +107,7 @@ class Excerpt:
         for key in rest:
             place = self._guide.below(place, key)
         said = (place or {}).get("description", "")
-        if place is None or not said or not path:
-            return ""
-        default = place.get("default")
-        plain = default is not None and not isinstance(default, dict | list) and default != ""
-        return f"{said} (default: {str(default).lower() if isinstance(default, bool) else default})" if plain else said
+        return str(said) if path else ""
 
     def shown(self, mark: Mark) -> tuple[str, str]:
         """The line, and what stands below it to point at the marked columns."""
