@@ -2,23 +2,25 @@
 
 import logging
 from collections.abc import Callable
+from typing import Annotated
 
 from msgspec import Struct
 
 from bridge.clock import instant
 from bridge.model import ConditionState
+from bridge.options import about
 from bridge.times import rfc3339
 
 
 class BackendState(Struct, frozen=True):
     """`<base>/<backend>/state`, retained. Times: RFC 3339 UTC; attempt: tries since the last success."""
 
-    state: ConditionState
-    since: str | None
-    attempt: int = 0
-    next_retry: str | None = None
-    error: str | None = None
-    last_event: str | None = None
+    state: Annotated[ConditionState, about("auth_failed: the login is refused; degraded: not all of it works")]
+    since: Annotated[str | None, about("when it became so, UTC")]
+    attempt: Annotated[int, about("tries since the last success")] = 0
+    next_retry: Annotated[str | None, about("when the next try is, UTC")] = None
+    error: Annotated[str | None, about("why, in words; without secrets")] = None
+    last_event: Annotated[str | None, about("when the last event was read, UTC")] = None
 
 
 class StateTopic:
