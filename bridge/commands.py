@@ -53,9 +53,7 @@ class ResponsePayload(Struct, frozen=True, omit_defaults=True):
     command: Annotated[str, about("its name")]
     status: Annotated[
         ResponseStatus,
-        about(
-            "rejected, expired: not carried out; unknown: perhaps; accepted, sent with 202: more is to come"
-        ),
+        about("rejected, expired: not carried out; unknown: perhaps; accepted, sent with 202: more is to come"),
     ]
     final: Annotated[bool, about("nothing more is said to this command")]
     code: Annotated[Code, about("as in HTTP")]
