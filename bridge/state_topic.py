@@ -40,8 +40,8 @@ class StateTopic:
         self._say, self._redact, self._last_event = say, redact, last_event
         self.now = BackendState("connecting", rfc3339(instant().unix))
         self._told: BackendState | None = None
+        self._noted = self.now
         self.log: logging.LoggerAdapter[logging.Logger] | None = None
-        self._logged: tuple[ConditionState, str | None] = ("connecting", None)
         self._warnings: dict[str, str] = {}  # about our own side, by what they are about
 
     def set(self, state: ConditionState, error: str | None, delay: float = 0.0, attempt: int = 0) -> None:
@@ -64,14 +64,16 @@ class StateTopic:
             self._note()
 
     def _note(self) -> None:
-        """A line in the log where the platform, or what is wrong with it, is another than before."""
-        now, level = self.now, logging.INFO if self.now.state in ("online", "disabled") else logging.WARNING
-        told = (now.state, now.error)
-        if self.log is None or told == self._logged or now.state == "connecting":
+        """A line in the log: where it is well again, and of each try that was in vain (the log tells few of those)."""
+        now, before = self.now, self._noted
+        if self.log is None or (now.state == "connecting" and now.error in (None, before.error)):
             return
-        self._logged = told
-        if now.error or level == logging.INFO:
-            self.log.log(level, now.state, extra={"reason": now.error, "next_retry": now.next_retry})
+        self._noted = now
+        if now.state in ("online", "disabled"):
+            if (now.state, now.error) != (before.state, before.error):
+                self.log.info(now.state)
+        elif now.error:
+            self.log.warning(now.state, extra={"reason": now.error, "next_retry": now.next_retry})
 
     def warn(self, about: str, warning: str | None) -> None:
         """Something wrong on our own side, shown until it is taken back; says the state again in any case."""

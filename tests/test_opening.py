@@ -92,6 +92,15 @@ def test_what_lasts_is_told_when_it_begins_and_now_and_then() -> None:
     assert "since" not in log.told[0][2]
 
 
+def test_a_try_of_which_two_lines_tell_is_one() -> None:
+    log = Log()
+    for at in range(0, 61, 10):
+        log.say(at, "offline", reason="x", next_retry="…")
+        log.say(at, "not connected", reason="x", next_retry="…")
+    assert [(at, message) for at, message, _ in log.told] == [(0, "offline"), (60, "offline")]
+    assert log.told[1][2]["repeated"] == 5
+
+
 def test_reminders_that_were_missed_are_one() -> None:
     log = Log()
     log.say(0, "not connected", reason="x", next_retry="…")

@@ -99,7 +99,8 @@ async def until_told(watching: Coroutine[None, None, int]) -> int:
     """Its exit code; 0 where a signal ends it, as it is meant to end: the terminal is put in order first."""
     task, loop = asyncio.ensure_future(watching), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(number, task.cancel)
     try:
         return await task
     except asyncio.CancelledError:

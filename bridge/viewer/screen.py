@@ -116,10 +116,8 @@ def _backends(tally: Tally, lines: Lines) -> list[tuple[str, str]]:
     if (sign := tally.signs.get("bridge", "●")) != "●":
         pieces.append((f"bridge {sign}", f"bridge {lines.painted(sign, _SIGNS.get(sign, ''))}"))
     for name, rate in tally.rates().items():
-        sign, told = (
-            "?" if tally.away else tally.signs.get(name) or " ",
-            f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s",
-        )
+        sign = "?" if tally.away else tally.signs.get(name) or " "
+        told = f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s"
         shown = printable(name)[:32]
         coloured = lines.painted(shown, lines.colour_of(name)), lines.painted(sign, _SIGNS.get(sign, "")), told
         pieces.append((f"{shown} {sign} {told}", " ".join(coloured)))

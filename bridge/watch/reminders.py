@@ -20,7 +20,8 @@ _OVER = {"mqtt connected": "broker", "online": "platform"}
 @dataclass
 class _Trouble:
     began: float
-    held: int = 0  # lines that were not told
+    message: str
+    held: int = 0  # lines of that message that were not told
     told: int = 0  # reminders
 
     def due(self) -> float:
@@ -51,10 +52,10 @@ class Reminders(logging.Filter):
         trouble = self._troubles.get(key)
         if trouble is None:
             if len(self._troubles) < _MOST:
-                self._troubles[key] = _Trouble(record.created)
+                self._troubles[key] = _Trouble(record.created, record.getMessage())
             return True
         if record.created < trouble.due():
-            trouble.held += 1
+            trouble.held += record.getMessage() == trouble.message
             return False
         while trouble.due() <= record.created:
             trouble.told += 1
