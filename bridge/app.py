@@ -10,7 +10,6 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -25,6 +24,7 @@ from bridge.config.changes import changes
 from bridge.errors import BadCommand, BadConfig, Fatal
 from bridge.lease import Lease, LeaseOptions
 from bridge.lock import lock
+from bridge.opening import opening
 from bridge.options import BackendOptions, OutboxOptions
 from bridge.permit import ALWAYS
 from bridge.picture import Pages, Picture, of, row
@@ -78,17 +78,8 @@ class App:
             self.leads(False)
         for warning in self.config.warnings:
             self.log.warning(warning)
-        self.log.info(
-            "started",
-            extra={
-                "version": __version__,
-                "backends": ",".join(self.config.backends) or "none",
-                "mqtt": ",".join(self.config.mqtt.url),
-                "base_topic": self.config.mqtt.base_topic,
-                "http": self.config.http.listen or "off",
-                "standby_for": str(self.lease) if self.lease else None,
-            },
-        )
+        for message, told in opening(self.config, str(self.lease) if self.lease else None):
+            self.log.info(message, extra=told)
         try:
             if self._terms is not None:
                 await self._terms.run(self._stop)
@@ -263,7 +254,7 @@ class App:
         if "mqtt" in groups:
             await self._change_broker()
         if "log" in groups:
-            logs.set_up(self.config.log, self.redact, colour=colour())
+            logs.set_up(self.config.log, self.redact, colour=logs.colour())
         for lasting in self.lasting.values():
             lasting.outbox.options = self.config.outbox
 
@@ -386,11 +377,6 @@ class App:
         await asyncio.gather(*(unit.end() for unit in self.units.values()))
 
 
-def colour() -> bool:
-    """Whether the log is painted."""
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-
-
 def _milliseconds() -> str:
     return str(time.time_ns() // 1_000_000)
 
@@ -406,6 +392,6 @@ async def serve(config: Config, load: Callable[[], Config], election: LeaseOptio
     """`ws2mqtt run`; election: one of several replicas is active. Raises Fatal where it cannot start."""
     lease = None if election is None else Lease(election, BackendLog(None), environ=os.environ)
     app = App(config, load, lease)
-    logs.set_up(config.log, app.redact, colour=colour())
+    logs.set_up(config.log, app.redact, colour=logs.colour())
     app.handle_signals()
     return await app.run()

@@ -87,11 +87,15 @@ def _election(args: argparse.Namespace) -> "LeaseOptions | None":
 
 
 def _check(args: argparse.Namespace) -> int:
-    config = _load(args)
-    for warning in config.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
-    backends = ", ".join(config.backends) or "none"
-    print(f"{args.config}: ok; backends: {backends}")
+    from bridge.config.findings import check
+    from bridge.watch.logs import colour
+
+    found = check(args.config, os.environ, colour=colour())
+    if found.said:
+        print(found.said, file=sys.stderr)
+    if not found.good:
+        return CONFIG
+    print(f"{args.config}: ok; backends: {', '.join(found.backends) or 'none'}")
     return OK
 
 
@@ -149,12 +153,9 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _watch(args: argparse.Namespace) -> int:
-    from bridge.viewer import watch
+    from bridge.viewer import until_told, watch
 
-    try:
-        return asyncio.run(watch(_broker(args), filter=args.filter, json_lines=args.json))
-    except KeyboardInterrupt:  # the way it is meant to end
-        return OK
+    return asyncio.run(until_told(watch(_broker(args), filter=args.filter, json_lines=args.json)))
 
 
 def _send(args: argparse.Namespace) -> int:

@@ -50,14 +50,17 @@ COMMON = tuple(CommandSpec(name, NoFields) for name in ("reconnect", "pause", "r
 class ResponsePayload(Struct, frozen=True, omit_defaults=True):
     """What a response says; `code` as in HTTP, `id` the sender's own."""
 
-    command: str
-    status: ResponseStatus
+    command: Annotated[str, about("its name")]
+    status: Annotated[
+        ResponseStatus,
+        about("rejected, expired: not carried out; unknown: perhaps; accepted, sent with 202: more is to come"),
+    ]
     final: Annotated[bool, about("nothing more is said to this command")]
-    code: Code
-    time: Moment
-    id: str | int | None = None
-    error: CommandError | None = None
-    data: Any = None
+    code: Annotated[Code, about("as in HTTP")]
+    time: Annotated[Moment, about("when it was said, UTC")]
+    id: Annotated[str | int | None, about("the sender's own")] = None
+    error: Annotated[CommandError | None, about("why it did not succeed")] = None
+    data: Annotated[Any, about("what the command came to")] = None
 
 
 class CommonFields(Struct, frozen=True):

@@ -1,7 +1,6 @@
 """`ws2mqtt demo`: the main job with nothing installed: broker, simulators, the bridge between them, and a live view."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from bridge.simulators.resiot import ResiotSimulator
 from bridge.simulators.resiot_options import ResiotSimOptions
 from bridge.simulators.smartserver import SmartserverSimulator
 from bridge.simulators.smartserver_options import SmartserverSimOptions
-from bridge.viewer import watch
+from bridge.viewer import until_told, watch
 from bridge.watch import logs
 
 
@@ -101,7 +100,7 @@ async def demo(mqtt: MqttOptions, port: int | None, seconds: float | None) -> in
             backends[show.backend] = show.options(simulator)
         config = Config(mqtt=mqtt, http=HttpOptions(listen="127.0.0.1:0"), log=LogOptions("error"), backends=backends)
         app = await stack.enter_async_context(_running(config))
-        return await _view(app, mqtt, seconds)
+        return await until_told(watch(mqtt, seconds=seconds, header=_header(app, mqtt)))
 
 
 @asynccontextmanager
@@ -120,19 +119,6 @@ async def _running(config: Config) -> AsyncIterator[App]:
         if not running.done():
             app.stop()
         await running
-
-
-async def _view(app: App, mqtt: MqttOptions, seconds: float | None) -> int:
-    view = asyncio.current_task()
-    assert view is not None
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, view.cancel)
-    try:
-        return await watch(mqtt, seconds=seconds, header=_header(app, mqtt))
-    except asyncio.CancelledError:  # Ctrl-C: the end that was asked for
-        view.uncancel()
-        return 0
 
 
 def _header(app: App, mqtt: MqttOptions) -> list[str]:

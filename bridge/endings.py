@@ -4,6 +4,7 @@ MQTT 5 has a reason code for that. Brokers before it, and some after, say nothin
 soon after they began.
 """
 
+import asyncio
 import time
 
 from bridge.broker import SESSION_TAKEN_OVER, Lost
@@ -11,6 +12,7 @@ from bridge.errors import Refused, Transient
 
 TAKEN_OVER_S = 30.0  # not before then is the next try
 _YOUNG_S, _YOUNG_DEATHS = 3.0, 3
+_WHY_S = 0.1
 
 
 class Endings:
@@ -52,3 +54,16 @@ class Endings:
             )
             return "taken_over", error, TAKEN_OVER_S
         return ("timeout" if error.code == -1 else "closed"), error, 0.0
+
+
+async def unless_ended(asking: "asyncio.Future[None]", listening: "asyncio.Future[None]") -> None:
+    """What is asked of the broker; where the connection ends meanwhile, it is the listening that knows why."""
+    try:
+        await asyncio.wait((asking, listening), return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done() or isinstance(asking.exception(), Lost):
+            await asyncio.wait((listening,), timeout=_WHY_S)
+            if listening.done():
+                listening.result()
+        await asking
+    finally:
+        asking.cancel()

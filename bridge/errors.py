@@ -8,7 +8,8 @@ BridgeError
 └── BadCommand   tell the sender of the command
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 
 class BridgeError(Exception):
@@ -34,12 +35,17 @@ class Fatal(BridgeError):
     """Trying again changes nothing."""
 
 
+# Where in the file a problem is: the value of its path, the key itself, nowhere in it, or line and column, from 1.
+Spot: TypeAlias = Literal["value", "key", "environment"] | tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing wrong in the configuration: where, what, and what to do about it."""
 
     path: str
     message: str
+    spot: Spot = field(default="value", compare=False)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message

@@ -5,9 +5,9 @@ what a session hears; `Message` is what leaves by the MQTT door; `Command` is wh
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 
 class Instant(Struct, frozen=True, order=True, array_like=True, gc=False):
@@ -83,10 +83,10 @@ ResponseStatus = Literal["accepted", "sent", "succeeded", "failed", "expired", "
 class CommandError(Struct, frozen=True, omit_defaults=True):
     """Why a command did not succeed."""
 
-    kind: str
-    message: str
-    field: str | None = None
-    value: float | bool | None = None
+    kind: Annotated[str, Meta(description="one word for programs, e.g. invalid_field, not_connected, expired, refused")]
+    message: Annotated[str, Meta(description="for people: what was wrong, and the remedy")]
+    field: Annotated[str | None, Meta(description="the field that was wrong")] = None
+    value: Annotated[float | bool | None, Meta(description="its value, where that is a number or a boolean")] = None
 
 
 class Response(Struct, frozen=True):

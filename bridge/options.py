@@ -121,6 +121,11 @@ def address_fault(url: str, schemes: tuple[str, ...]) -> str | None:
     return "has a #; write %23 where one is meant" if "#" in url else None
 
 
+def plain(url: str) -> str:
+    """An address without its query, where there may be a token."""
+    return url.partition("?")[0]
+
+
 def revealed(hidden: str | Secret) -> str:
     """The text, where it may be a secret. For doors, at the moment of use."""
     return hidden.reveal() if isinstance(hidden, Secret) else hidden

@@ -22,11 +22,11 @@ from msgspec import Struct
 
 from bridge.broker import QUOTA_EXCEEDED, REFUSED, Connection, Incoming, Lost, connect
 from bridge.clock import instant
-from bridge.endings import Endings
+from bridge.endings import Endings, unless_ended
 from bridge.errors import Transient
 from bridge.links.backoff import Backoff
 from bridge.model import Message
-from bridge.options import MqttOptions
+from bridge.options import MqttOptions, plain
 from bridge.outbox import Outbox
 from bridge.permit import ALWAYS, Permit
 from bridge.states import States
@@ -36,7 +36,6 @@ from bridge.watch.metrics import MqttMeter
 WINDOW = 2_000  # unacknowledged publishes at most; the broker's Receive Maximum may say less
 _IN_A_ROW = 16  # events between two states
 _QUOTA_PAUSE_S = (0.2, 5.0)
-_WHY_S = 0.1
 
 Kind = Literal["event", "state", "response", "once"]
 
@@ -179,11 +178,11 @@ class Publisher:
                 await self._connected(urls[index], backoff)
             except Transient as error:
                 lost = self._permit.clock() if isinstance(error, Lost) else lost
-                delay = self._failed(error, backoff, round_done=(index + 1) % len(urls) == 0)
+                delay = self._failed(error, urls[index], backoff, round_done=(index + 1) % len(urls) == 0)
                 index = (index + 1) % len(urls)
                 await asyncio.sleep(delay)
 
-    def _failed(self, error: Transient, backoff: Backoff, round_done: bool) -> float:
+    def _failed(self, error: Transient, url: str, backoff: Backoff, round_done: bool) -> float:
         """Counts and logs the end of a connection or of an attempt; seconds until the next."""
         reason, error, delay = self._endings.why(error, self.client_id)
         if reason in ("refused", "failed"):
@@ -194,7 +193,7 @@ class Publisher:
         elif round_done or isinstance(error, Lost):
             delay = backoff.after_failure()
         self._log.warning("mqtt lost" if isinstance(error, Lost) else "mqtt not connected",
-                          extra={"reason": str(error), "retry_s": round(delay, 1)})  # fmt: skip
+                          extra={"url": plain(url), "reason": str(error), "retry_s": round(delay, 1)})  # fmt: skip
         return delay
 
     async def _connected(self, url: str, backoff: Backoff) -> None:
@@ -220,19 +219,8 @@ class Publisher:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _subscribe(self, connection: Connection, listening: "asyncio.Future[None]") -> None:
-        """Where the connection ends meanwhile, it is the listening that knows why."""
-        if not self._filters:
-            return
-        asking = asyncio.ensure_future(connection.subscribe(self._filters))
-        try:
-            await asyncio.wait((asking, listening), return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done() or isinstance(asking.exception(), Lost):
-                await asyncio.wait((listening,), timeout=_WHY_S)
-                if listening.done():
-                    listening.result()
-            await asking
-        finally:
-            asking.cancel()
+        if self._filters:
+            await unless_ended(asyncio.ensure_future(connection.subscribe(self._filters)), listening)
 
     def _attach(self, connection: Connection) -> None:
         self._connection = connection

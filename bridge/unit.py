@@ -211,6 +211,7 @@ def make(house: House, name: str, options: BackendOptions, lasting: Lasting) -> 
         notes=lasting.notes,
         permit=house.permit,
     )
+    crossing.state.log = log
     commands = Commands(
         base=mqtt.base_topic,
         prefix=writer.prefix,

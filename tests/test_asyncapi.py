@@ -87,6 +87,27 @@ def test_every_schema_is_one(whole: Any) -> None:
         jsonschema_rs.Draft7Validator({**schema, "components": whole["components"]})
 
 
+def test_what_all_platforms_share_is_explained(whole: Any) -> None:
+    for name in ("ResponsePayload", "CommandError", "BackendState", "Gap", "BridgeState", "BridgeInfo", "Health",
+                 "BackendHealth", "BackendInfo", "LogLevel", "Pong", "Reloaded"):  # fmt: skip
+        for key, one in whole["components"]["schemas"][name]["properties"].items():
+            assert len(one.get("description", "")) > 5, f"{name}.{key}"
+
+
+def test_examples_are_examples_and_generators_find_names(whole: Any) -> None:
+    titles = []
+    for channel in whole["channels"].values():
+        message = channel["messages"]["message"]
+        if "/response/" in channel["address"]:
+            (example,) = message["examples"]
+            schema = {**message["payload"], "components": whole["components"]}
+            jsonschema_rs.Draft7Validator(schema).validate(example["payload"])
+        if "/response/" in channel["address"] or "/event/" in channel["address"]:
+            titles.append(message["payload"]["title"])
+    assert len(titles) > 60
+    assert {"resiot.application-device.event.up", "resiot.downlink.response"} <= set(titles)
+
+
 @pytest.mark.parametrize("word", PLATFORMS)
 def test_every_event_and_command_of_a_platform_is_there(whole: Any, word: str) -> None:
     platform = PLATFORMS[word]

@@ -177,7 +177,7 @@ class Street:
             return line.fields.get("backend") == backend and text in str(line.fields.get("reason"))
 
         line = await self.home.bridge.wait_log(fits)
-        assert (line.message, line.fields["level"]) == ("not connected", "warning")
+        assert (line.message, line.fields["level"]) == (state, "warning")
         return told
 
     async def count(self, name: str, least: float = 1.0, **labels: str) -> None:

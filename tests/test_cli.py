@@ -132,7 +132,7 @@ def test_the_environment_names_the_file_and_overrides_it(
     assert "mqtt.keepalive: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["check", "run", "healthcheck", "watch"])
+@pytest.mark.parametrize("command", ["run", "healthcheck", "watch"])
 def test_every_problem_of_a_bad_file_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
     path = file(tmp_path, BAD)
     assert main([command, "-c", path]) == 78
@@ -147,6 +147,23 @@ def test_every_problem_of_a_bad_file_at_once(tmp_path: Path, capsys: pytest.Capt
     assert "did you mean url?" in told.err
     assert "t0psecret" not in told.err
     assert len(lines) == len(PROBLEMS)
+
+
+def test_check_shows_where_each_problem_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first line of each as the other commands have it: programs read those."""
+    path = file(tmp_path, BAD)
+    assert main(["run", "-c", path]) == 78
+    brief = capsys.readouterr().err.splitlines()
+    assert main(["check", "-c", path]) == 78
+    told = capsys.readouterr()
+    assert told.out == ""
+    lines = told.err.splitlines()
+    assert sorted(line for line in lines if not line.startswith(" ")) == sorted(brief)
+    assert lines[-1] == brief[-1]
+    assert f"  --> {path}:2:19" in lines
+    assert "     2 | mqtt: {keepalive: soon}" in lines
+    assert "t0psecret" not in told.err
+    assert "\x1b" not in told.err
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["run"], ["healthcheck"], ["watch"], ["send", "a/command/b"]])

@@ -11,10 +11,12 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from bridge.backends import PLATFORMS
 from bridge.backends.session import Platform
 from bridge.config import Config, describe, load, secrets
+from bridge.config.findings import check
 from bridge.errors import BadConfig, Problem
 from bridge.options import BackendOptions, Duration, Secret
 
@@ -201,6 +203,7 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     ("- a", "", "must be a mapping"),
     ("a", "", "must be a mapping"),
     ("mqtt: [", "", "line 1, column 8: "),
+    ("mqtt: {qos]", "", "line 1, column 11: expected ',' or '}', but got ']'"),
     ("mqtt:\n\tqos: 1", "", "line 2, column 1: a tab"),
     ("mqtt: {password: *hunter2-s3cr3t}", "", "alias without its anchor"),
     ("mqtt: {password: !hunter2-s3cr3t x}", "mqtt.password", "put a text that begins with ! in quotes"),
@@ -318,8 +321,8 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     (OTHER_HEAD + "    password: weak", "backends.hq.password", "too weak"),
     (OTHER_HEAD + "    password: p\n    page_size: -1", "backends.hq.page_size", "must not be negative"),
     (OTHER_HEAD + "    password: p\n    page_size: 1.5", "backends.hq.page_size", "must be a whole number"),
-    (OTHER_HEAD + "    password: p\n    limit: 0", "backends.hq.limit", "must be `int` >= 1"),
-    (OTHER_HEAD + "    password: p\n    title: abcd", "backends.hq.title", "must be `str` of length <= 3"),
+    (OTHER_HEAD + "    password: p\n    limit: 0", "backends.hq.limit", "must be at least 1"),
+    (OTHER_HEAD + "    password: p\n    title: abcd", "backends.hq.title", "must be at most 3 characters long"),
     (OTHER_HEAD + "    password: p\n    factor: x", "backends.hq.factor", "must be a number"),
     (OTHER_HEAD + "    password: p\n    actions: []", "backends.hq.actions", "must be a mapping"),
     (OTHER_HEAD + "    password_file: /dev/zero", "backends.hq.password_file", "not a regular file"),
@@ -480,7 +483,8 @@ def test_examples(tmp_path: Path) -> None:
         assert load(str(file), environ).warnings == ()
     shown = load(str(ROOT / "config" / "resiot.yaml"), environ)
     url = "wss://resiot.example/WebSocketServer/DeviceMsg/?type=node&token=t"
-    assert shown == read(tmp_path, f"backends: {{lora: {{type: resiot, url: '{url}'}}}}"), "a default shown is not one"
+    plain = read(tmp_path, f"backends: {{lora: {{type: resiot, url: '{url}'}}}}")
+    assert replace(shown, file=plain.file) == plain, "a default shown is not one"
 
 
 def test_the_example_shows_every_key() -> None:
@@ -494,7 +498,7 @@ def test_the_example_shows_every_key() -> None:
             else:
                 yield from missing(shown[name], getattr(value, name))
 
-    assert list(missing(tree, config)) == ["warnings"]
+    assert list(missing(tree, config)) == ["warnings", "file"]
     assert list(missing(tree["backends"]["lora"], config.backends["lora"])) == []
 
 
@@ -521,12 +525,15 @@ _count = itertools.count()
 
 
 def attempt(folder: Path, text: str | bytes, environ: Mapping[str, str]) -> str:
-    """What is said; nothing else than BadConfig may be raised."""
+    """What is said, in brief and by `check`; nothing else than BadConfig may be raised."""
     try:
-        config = read(folder, text, environ)
+        said = repr(read(folder, text, environ).warnings)
     except BadConfig as error:
-        return describe(error.problems, "f") + str(error)
-    return repr(config.warnings)
+        said = describe(error.problems, "f") + str(error)
+    found = check(str(folder / "ws2mqtt.yaml"), environ, platforms=BOTH)
+    assert found.good is not (" in f" in said)
+    assert all(line.isprintable() for line in found.said.splitlines())
+    return said + found.said
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)

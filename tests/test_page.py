@@ -6,17 +6,21 @@ WS2MQTT_PICTURES names a folder for screenshots, for those who want to look them
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import pytest_asyncio
 
+from bridge.picture import BackendPicture, Latency, Picture, Recent, row
 from bridge.simulators.resiot import ResiotSimulator
 from bridge.simulators.resiot_options import ResiotSimOptions
+from bridge.watch import web
+from bridge.watch.page import page as document
 from tests.support.browser import Browser, browser
 from tests.support.house import FAST, TOKEN, House, house, up, ups
 from tests.support.mosquitto import Mosquitto
@@ -269,3 +273,91 @@ async def test_the_bridge_goes_away_and_comes_back(home: House, page: Browser) -
 async def _shoot(page: Browser, name: str) -> None:
     if folder := os.environ.get("WS2MQTT_PICTURES"):
         await page.picture(Path(folder) / f"{name}.png")
+
+
+# Of pictures that a real bridge is seldom in
+
+
+def _backend(name: str, state: Any = "online", error: str | None = None) -> BackendPicture:
+    latency = Latency(0, 0.0, (0.01, 0.1), [0, 0, 0])
+    return BackendPicture(
+        name=name, type="smartserver", state=state, since="2024-03-05T07:16:30.000000Z", attempt=0, next_retry=None,
+        error=error, last_event=None, mqtt=True, received=0, recovered=0, published=0, dropped={}, waiting=0, bytes=0,
+        oldest=None, ignored=0, replayed=0, unread=0, gaps=0, gap_seconds=0.0, gap=None, latency=latency,
+    )  # fmt: skip
+
+
+@asynccontextmanager
+async def _shown(
+    folder: Path, *backends: BackendPicture, lease: str | None = None, recent: Sequence[Recent] = ()
+) -> AsyncIterator[Browser]:
+    """The page of a picture, told by our own server to a browser."""
+    picture = Picture(
+        "1.2.3", "host", "1709622990101", "ws2mqtt", lease is None, True, False, [], lease, list(backends)
+    )
+
+    async def told() -> AsyncGenerator[bytes, None]:
+        shown = {"time": "2024-03-05T07:17:00.000000Z", "picture": picture}
+        yield b"event: picture\ndata: %b\n\n" % msgspec.json.encode(shown)
+        yield b"event: recent\ndata: %b\n\n" % msgspec.json.encode(recent)
+        while True:
+            yield b"event: beat\ndata: 1\n\n"
+            await asyncio.sleep(1)
+
+    routes: web.Routes = {
+        "/": lambda: document(map(row, backends), lease or ""),
+        "/events": lambda: web.Stream("text/event-stream", told()),
+    }
+    async with web.serve("127.0.0.1:0", routes) as port, browser(folder) as made:
+        await made.look(width=1280, height=900)
+        await made.go(f"http://127.0.0.1:{port}")
+        await made.until("document.getElementById('live').textContent === 'live'")
+        yield made
+        assert made.complaints == []
+
+
+@needs_chromium
+async def test_a_standby_says_that_it_is_one(tmp_path: Path) -> None:
+    lease = "standby: host-2_ab12 holds the lease prod/ws2mqtt"
+    async with _shown(tmp_path, lease=lease) as page:
+        assert await page.ask("document.getElementById('lease').textContent") == lease
+        await page.until("document.getElementById('ready').textContent === 'standby'")
+        assert "broker" not in await page.ask("document.getElementById('about').textContent")
+        assert "connected nowhere" in await page.ask("document.getElementById('none').textContent")
+        assert await page.ask("document.getElementById('backends').hidden")
+        await _shoot(page, "standby")
+
+
+# Words of the first table that are broken in two lines.
+_BROKEN = """[...document.querySelectorAll('#backends td *, #backends th *')].flatMap((node) => [...node.childNodes])
+    .filter((node) => {
+        if (node.nodeType !== 3 || !/^\\w{1,16}$/.test(node.textContent)) return false;
+        const range = document.createRange();
+        range.selectNodeContents(node);
+        return range.getClientRects().length > 1;
+    }).map((node) => node.textContent)"""
+
+
+@needs_chromium
+async def test_fifty_backends_long_words_and_other_scripts(tmp_path: Path) -> None:
+    error = "the platform said: " + "x" * 300
+    backends = [_backend(f"backend-{number:02}") for number in range(48)]
+    backends += [_backend("a" * 32, "offline", error), _backend("wrong", "auth_failed", "<b>401</b>")]
+    subjects = ["שלום/מרחבא", "😀/温度", "y" * 400, "<img src=x>"]
+    recent = [Recent("2024-03-05T07:16:59.000000Z", "backend-01", "up", subject, False) for subject in subjects]
+    async with _shown(tmp_path, *backends, recent=recent) as page:
+        wanted = "48 online, 1 offline, 1 auth failed"
+        assert await page.until(f"document.getElementById('sum').textContent === '{wanted}'")
+        assert await page.ask("document.title") == "(2) ws2mqtt"
+        assert await page.ask("document.querySelectorAll('#backends tbody tr').length") == 50
+        assert "<b>401</b>" in await page.ask(cell("wrong", 1))
+        assert "<img src=x>" in " ".join(await page.ask(EVENTS))
+        for width in (1280, 1000, 768, 390, 320):
+            await page.look(width=width, height=900)
+            assert await page.ask("document.documentElement.scrollWidth") <= width, "nothing to push sideways"
+            assert await page.ask(_BROKEN) == [], "short words stay whole"
+            await _shoot(page, f"fifty-{width}")
+        isolated = "getComputedStyle(document.querySelector('#events td:last-child span')).unicodeBidi"
+        assert await page.ask(isolated) == "isolate", (
+            "what is written from right to left does not turn what is around it"
+        )

@@ -96,9 +96,9 @@ def test_a_configuration_passes_the_check(
 def test_the_problems_that_the_check_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = next(one.text for one in README.blocks if "problems in ws2mqtt.yaml" in one.text)
     monkeypatch.chdir(tmp_path)
-    Path("ws2mqtt.yaml").write_text(
-        "mqtt: {keepalive: 30}\nbackends: {lora: {type: resiot, uri: wss://resiot.example}}\n"
-    )
+    lines = ("mqtt:", "  keepalive: 30", "backends:", "  lora:", "    type: resiot", "    uri: ${RESIOT_URL}", "")
+    Path("ws2mqtt.yaml").write_text("\n".join(lines))
+    monkeypatch.setenv("RESIOT_URL", "wss://resiot.example")
     assert _ran("check", "-c", "ws2mqtt.yaml") == (78, told)
 
 

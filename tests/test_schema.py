@@ -168,6 +168,18 @@ def test_every_key_is_explained_and_has_its_default() -> None:
     assert shared["OutboxOptions"]["properties"]["flush"]["default"] == "50ms"
 
 
+def test_an_editor_shows_one_description_so_it_says_all() -> None:
+    """The YAML language server shows the words of the form that fits, where it has any, in place of the key's own."""
+    made = schema()
+    keepalive = made["$defs"]["MqttOptions"]["properties"]["keepalive"]
+    assert keepalive["description"] == (
+        "1s to 65535s; also how long a missing PUBACK is waited for (a duration: 500ms 30s 5m 24h; default: 30s)"
+    )
+    for name in ("Boolean", "Duration", "Integer", "NotSet", "Number", "Off", "Rate", "Size", "Text", "Variable"):
+        assert "description" not in made["$defs"][name], name
+    assert made["$defs"]["backend-resiot"]["properties"]["idle"]["description"].endswith("default: off)")
+
+
 def test_a_default_that_is_shown_is_the_default() -> None:
     """Each of them, written into a file, is valid."""
     for path, one in properties(schema()):

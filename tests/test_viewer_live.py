@@ -188,7 +188,7 @@ async def test_a_terminal_gets_a_live_screen_and_its_cursor_back(
     assert terminal.text.startswith("\x1b[?25l")
     assert terminal.text.endswith("\r\n\x1b[?25h")
     assert "try: mosquitto_sub" in terminal.text.rsplit("\x1b[J", 1)[1], "the header stays in sight"
-    assert ("\x1b[32m●" in terminal.text) is not no_colour
+    assert ("\x1b[38;5;28m●" in terminal.text) is not no_colour
 
 
 async def interrupted(url: str, moment: Callable[[Terminal], Coroutine[Any, Any, None]]) -> str:

@@ -106,7 +106,8 @@ class Channels(Struct):
         attributes: Schema = {"source": {"const": f"/{source}"}, "type": typed}
         absent = {} if levels else {"not": {"required": ["subject"]}}
         name = kind.strip("{}")
-        said = _event_message(self.mqtt, attributes, data, levels, absent) | {"name": told}
+        title = ".".join(filter(None, (one.platform.word, _slug(levels), "event", name)))  # generators name types by it
+        said = _event_message(self.mqtt, title, attributes, data, levels, absent) | {"name": told}
         self._says((one.name, _slug(levels), "event", name), one.name, join(levels, "event", kind), said)
 
     def _command(self, where: str, spec: CommandSpec, levels: str, scope: str) -> None:
@@ -119,7 +120,9 @@ class Channels(Struct):
             answer["not"] = {"required": ["data"]}
         else:
             answer["properties"]["data"] = self.schemas.of(spec.result, scope)
-        said = _message({"allOf": [self.schemas.of(ResponsePayload), answer]}) | {"name": f"{spec.name}.response"}
+        name = ".".join(filter(None, (scope, spec.name, "response")))
+        payload = {"title": name, "allOf": [self.schemas.of(ResponsePayload), answer]}
+        said = _message(payload) | {"name": f"{spec.name}.response", "examples": [_rejected(spec.name)]}
         response = self._channel((*place, "response", spec.name), where, join(levels, "response", spec.name), said)
         command = self._channel((*place, "command", spec.name), where, join(levels, "command", spec.name), told)
         self.operations[command] = {
@@ -183,13 +186,22 @@ def _message(payload: Schema, summary: str = "") -> Schema:
     return {**({"summary": summary} if summary else {}), "contentType": _JSON, "payload": payload}
 
 
-def _event_message(mqtt: MqttOptions, attributes: Schema, data: Schema, levels: str, absent: Schema) -> Schema:
+def _rejected(command: str) -> Schema:
+    """The example that every command has."""
+    error = {"kind": "invalid_field", "message": "timeout: not a duration", "field": "timeout", "value": 300}
+    told = {"command": command, "status": "rejected", "final": True, "code": 400, "time": "2024-03-05T07:16:30.101222Z"}
+    return {"name": "rejected", "summary": "not carried out", "payload": {**told, "id": "abc", "error": error}}
+
+
+def _event_message(
+    mqtt: MqttOptions, title: str, attributes: Schema, data: Schema, levels: str, absent: Schema
+) -> Schema:
     """By the form in which events are written."""
     form = "msgpack" if mqtt.payload == "msgpack" else "json"
     required = {"required": ["subject"]} if levels else absent
     cloud = {"$ref": "#/components/schemas/CloudEvent"}
     if mqtt.envelope == "structured":
-        payload = {"allOf": [cloud, {"properties": {**attributes, "data": data}, **required}]}
+        payload = {"title": title, "allOf": [cloud, {"properties": {**attributes, "data": data}, **required}]}
         return {"contentType": f"application/cloudevents+{form}", "payload": payload}
     message: Schema = {"contentType": f"application/{form}", "payload": data}
     if mqtt.version == "5":

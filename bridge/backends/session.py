@@ -9,12 +9,12 @@ The crossing tells a session what happened (past participles) and carries out wh
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Struct
 
 from bridge.model import Census, Command, Condition, Event, Instant, Login, Response, State, Unread
-from bridge.options import BackendOptions, Secret
+from bridge.options import BackendOptions, Secret, about
 from bridge.times import rfc3339, unix
 
 Hidden = str | Secret
@@ -186,10 +186,13 @@ class Platform(Struct, frozen=True):
 class Gap(Struct, frozen=True, rename={"since": "from", "until": "to"}):
     """Data of a `gap` event: the window in which the backend was blind, RFC 3339 UTC."""
 
-    since: str
-    until: str
-    reason: str
-    backfill: Literal["none", "started", "done", "partial"] = "none"
+    since: Annotated[str, about("the last sign of life, UTC")]
+    until: Annotated[str, about("heard again, UTC")]
+    reason: Annotated[str, about("what was in between, in a word")]
+    backfill: Annotated[
+        Literal["none", "started", "done", "partial"],
+        about("whether it is filled from history; after started comes a second gap that tells the end"),
+    ] = "none"
 
     @property
     def seconds(self) -> float:

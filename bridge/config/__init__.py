@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import singledispatch
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import UNSET, Struct, field
 
 from bridge.backends import PLATFORMS
@@ -16,8 +17,7 @@ from bridge.backends.session import Platform
 from bridge.config.leaves import Wrong, interpolate, like, unreadable
 from bridge.config.overrides import override
 from bridge.config.reader import Reader, keys
-from bridge.config.yamlfile import NULL, Scalar, Tree, below
-from bridge.config.yamlfile import load as read_yaml
+from bridge.config.yamlfile import NULL, Scalar, Tree, below, parse, read
 from bridge.errors import BadConfig, Problem
 from bridge.options import (
     BackendOptions,
@@ -57,16 +57,22 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Config(Settings, frozen=True, forbid_unknown_fields=True):
-    """What the program is told. warnings: what is allowed but hardly meant, as `path: message`."""
+    """What the program is told. warnings: what is allowed but hardly meant, as `path: message` · file: where it is."""
 
     backends: dict[Name, BackendOptions] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    file: str = ""
 
 
 def load(path: str, environ: Mapping[str, str], platforms: Platforms = PLATFORMS) -> Config:
     """The configuration of a file, checked. Raises BadConfig with every problem there is."""
+    return msgspec.structs.replace(load_text(read(path), environ, platforms), file=path)
+
+
+def load_text(text: str, environ: Mapping[str, str], platforms: Platforms = PLATFORMS) -> Config:
+    """As load(), of what a file holds."""
     problems: list[Problem] = []
-    tree = read_yaml(path, problems)
+    tree = parse(text, problems)
     root = {**keys(Settings), "backends": dict[str, BackendOptions]}
     tree = override(tree, environ, root, lambda one: _options_of(one, environ, platforms), problems)
     reader = Reader(environ, problems, lambda made, bad: [*faults(made, bad), *_not_events(made, platforms)])
@@ -91,12 +97,16 @@ def secrets(config: Config) -> list[Secret]:
 
 def describe(problems: Iterable[Problem], path: str) -> str:
     """One line per problem, and one that counts them. path: the file's name."""
-    lines = [_line(f"{problem.path or path}: {problem.message}") for problem in problems]
-    return "\n".join([*lines, _line(f"{len(lines)} problem{'' if len(lines) == 1 else 's'} in {path}")])
+    lines = [in_one_line(f"{problem.path or path}: {problem.message}") for problem in problems]
+    return "\n".join([*lines, in_one_line(counted(len(lines), "problem", path))])
 
 
-def _line(text: str) -> str:
-    """In one line that every terminal can print."""
+def counted(number: int, what: str, path: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'} in {path}"
+
+
+def in_one_line(text: str) -> str:
+    """Such that every terminal can print it, and nothing steers one."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
 
 
@@ -129,9 +139,10 @@ def _backends(tree: Tree, reader: Reader, environ: Mapping[str, str], platforms:
     for name, one in tree.items():
         at = below("backends", name)
         if not _NAME.fullmatch(name):
-            reader.complain(at, "not a backend's name: 1 to 32 of a-z, 0-9 and '-', not beginning with '-'")
+            said = "not a backend's name: 1 to 32 of a-z, 0-9 and '-', not beginning with '-'"
+            reader.complain(at, said, spot="key")
         if name == RESERVED:
-            reader.complain(at, "this name is reserved: take another")
+            reader.complain(at, "this name is reserved: take another", spot="key")
         found[name] = _backend(one, at, reader, environ, platforms)
     _alone(found, reader)
     return found
@@ -144,7 +155,8 @@ def _alone(found: Mapping[str, Any], reader: Reader) -> None:
         mine = one.exclusive if isinstance(one, BackendOptions) and one.enabled else None
         if mine is not None and (other := holders.setdefault(mine, name)) != name:
             at = below("backends", name)
-            reader.complain(at, f"has the same {mine[0]} as {below('backends', other)}: the platform serves one only")
+            said = f"has the same {mine[0]} as {below('backends', other)}: the platform serves one only"
+            reader.complain(at, said, spot="key")
 
 
 def _backend(tree: Tree, at: str, reader: Reader, environ: Mapping[str, str], platforms: Platforms) -> object:

@@ -51,7 +51,7 @@ def override(
         except _Moot:
             continue
         except Wrong as error:
-            problems.append(Problem(variable, str(error)))
+            problems.append(Problem(variable, str(error), "environment"))
     return tree
 
 

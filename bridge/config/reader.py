@@ -5,6 +5,7 @@ in the wrong place · an empty value is not set · a Secret `x` may be given as 
 """
 
 import difflib
+import re
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -16,12 +17,14 @@ from msgspec.structs import FieldInfo
 
 from bridge.config.leaves import INT, LEAVES, NAMES, WORDS, Wrong, interpolate, like, unreadable
 from bridge.config.yamlfile import Scalar, Tree, below
-from bridge.errors import Problem
+from bridge.errors import Problem, Spot
 from bridge.options import Duration, Secret
 
 Checks = Callable[[Any, Collection[str]], Iterable[tuple[str, str]]]
 
 _MAX_SECRET = 2**20
+_RULE = re.compile(r"must be `\w+`( of length)? (<=|>=|<|>) (\S+)")
+_SIGNS = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
 
 
 class _Bad:
@@ -92,10 +95,12 @@ class Reader:
             dict: self._entries, Union: self._union, types.UnionType: self._union,
         }  # fmt: skip
 
-    def complain(self, at: str, message: str, tree: Tree | None = None) -> _Bad:
+    def complain(self, at: str, message: str, tree: Tree | None = None, spot: Spot = "value") -> _Bad:
         """Notes a problem; one with a value from the environment names the variable."""
-        source = tree.source if isinstance(tree, Scalar) else ""
-        self._problems.append(Problem(at, f"{message} (set by {source})" if source else message))
+        first = tree[0] if isinstance(tree, list) and tree else tree
+        if isinstance(first, Scalar) and first.source:
+            message, spot = f"{message} (set by {first.source})", "environment"
+        self._problems.append(Problem(at, message, spot))
         return BAD
 
     def struct(
@@ -133,13 +138,13 @@ class Reader:
             value = getattr(made, name, None)
             if isinstance(value, Secret) and value.file is not None:
                 name = f"{name}_file"
-            self.complain(".".join(filter(None, (at, name, rest))), message, given.get(name))
+            self.complain(".".join(filter(None, (at, name, rest))), message, given.get(name.partition("[")[0]))
         return BAD if bad else made
 
     def _unknown(self, given: Iterable[str], known: Collection[str], at: str) -> None:
         for key in given:
             if key not in known:
-                self.complain(below(at, key), f"unknown key{like(key, sorted(known))}")
+                self.complain(below(at, key), f"unknown key{like(key, sorted(known))}", spot="key")
 
     def _field(self, field: FieldInfo, given: Mapping[str, Tree], at: str, default: object) -> object:
         """The value, UNSET or BAD."""
@@ -240,7 +245,7 @@ class Reader:
         try:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:  # it tells of the rule, not of the value
-            raise Wrong(str(error).partition(" - at")[0].replace("Expected", "must be")) from None
+            raise Wrong(_rule(str(error))) from None
 
     def _literal(self, kind: Any, tree: Tree, at: str) -> object:
         known = {str(one): one for one in get_args(kind)}
@@ -293,6 +298,16 @@ class Reader:
         if found.kind in ("int", "float"):
             return LEAVES[int if INT.fullmatch(found.text) else float](found)
         return found.text
+
+
+def _rule(said: str) -> str:
+    """msgspec's words for a rule that a value breaks, in ours: Expected `int` <= 9 - at `$` -> must be at most 9."""
+    rule = said.partition(" - at")[0].replace("Expected", "must be")
+    found = _RULE.fullmatch(rule)
+    if found is None:
+        return rule
+    length, sign, bound = found.groups()
+    return f"must be {_SIGNS[sign]} {bound}{' characters long' if length else ''}"
 
 
 def _is_null(tree: Tree) -> bool:

@@ -25,6 +25,8 @@ Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _EMPTY = {"type": ["object", "null", "string"], "maxLength": 0}  # a mapping, or nothing; not by anyOf: see _value
+# How a value is written, said with each key: an editor shows the words of the key or those of its form, not both.
+_WRITTEN = {Duration: "a duration: 500ms 30s 5m 24h", Size: "a size: 64KiB 16MiB", Rate: "a rate: 5/s 100/m"}
 _LEAVES: dict[Any, str] = {
     bool: "Boolean", int: "Integer", float: "Number", str: "Text", Secret: "Text",
     Duration: "Duration", Size: "Size", Rate: "Rate",
@@ -56,25 +58,27 @@ def _ref(name: str) -> Schema:
 def _shared() -> dict[str, Schema]:
     """What every value is made of."""
     return {
-        "Variable": {"description": "${NAME} or ${NAME:-default}", "type": "string", "pattern": r"\$\{"},
-        "NotSet": {"description": "an empty value is not set", "enum": [None, ""]},
+        "Variable": {"$comment": "${NAME} or ${NAME:-default}", "type": "string", "pattern": r"\$\{"},
+        "NotSet": {"$comment": "an empty value is not set", "enum": [None, ""]},
         "Given": {"not": {"anyOf": [_ref("NotSet"), _ref("Variable")]}},
         "Boolean": {"anyOf": [{"type": "boolean"}, _spelled(WORDS)]},
-        "Off": {"description": "off", "anyOf": [{"enum": ["off", False]}, _spelled(w for w in WORDS if not WORDS[w])]},
+        "Off": {"anyOf": [{"enum": ["off", False]}, _spelled(w for w in WORDS if not WORDS[w])]},
         "Integer": {"anyOf": [{"type": "integer", "minimum": 0}, _text(INT)]},
         "Number": {"anyOf": [{"type": "number", "minimum": 0}, _text(re.compile(r"[+]?[0-9.]+([eE][+-]?[0-9]+)?"))]},
-        "Text": {"description": "a text; a number is taken as it is written", "type": ["string", "number"]},
-        "Duration": {"description": "a duration: 500ms 30s 5m 24h 7d", **_text(DURATION)},
+        "Text": {"$comment": "a text; a number is taken as it is written", "type": ["string", "number"]},
+        "Duration": _text(DURATION, "not a duration: write it like 500ms, 30s, 5m or 24h"),
         "Size": {
-            "description": "a size: 64KiB 16MiB 1GiB, kB MB GB for powers of 1000, or a number of bytes",
-            "anyOf": [{"type": "integer", "minimum": 0}, _text(SIZE)],
+            "$comment": "kB MB GB are powers of 1000; a number is bytes",
+            "anyOf": [{"type": "integer", "minimum": 0}, _text(SIZE, "not a size: write it like 64KiB or 16MiB")],
         },
-        "Rate": {"description": "a rate: 5/s 100/m 1000/h", **_text(RATE)},
+        "Rate": _text(RATE, "not a rate: write it like 5/s or 100/m"),
     }
 
 
-def _text(pattern: re.Pattern[str]) -> Schema:
-    return {"type": "string", "pattern": rf"^\s*(?:{pattern.pattern})\s*$"}
+def _text(pattern: re.Pattern[str], wrong: str = "") -> Schema:
+    """wrong: what the YAML language server says in place of the pattern."""
+    made = {"type": "string", "pattern": rf"^\s*(?:{pattern.pattern})\s*$"}
+    return made | ({"patternErrorMessage": wrong} if wrong else {})
 
 
 def _spelled(words: Any) -> Schema:
@@ -99,7 +103,8 @@ def _struct(
     rules: list[Schema] = []
     for field, told in zip(fields(kind), msgspec.structs.fields(kind), strict=True):
         name, default = field.encode_name, _default(field, base)
-        said = _words_of(told.type) | ({} if field.required else _default_said(field, default))
+        said = {} if field.required else _default_said(field, default)
+        said = _words_of(told.type, said.get("default")) | said
         if is_secret(field.type):
             twin = f"{name}_file"
             properties[name] = {**said, "writeOnly": True, **_optional([_ref("Text")])}
@@ -119,10 +124,15 @@ def _struct(
     return made | ({"required": required} if required else {}) | ({"allOf": rules} if rules else {})
 
 
-def _words_of(kind: Any) -> Schema:
-    metas = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+def _words_of(kind: Any, default: Any) -> Schema:
+    """What a key is for, how it is written, and its default: all that an editor shows of it."""
+    inner, *metas = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     words = [meta.description for meta in metas if meta.description]
-    return {"description": words[-1]} if words else {}
+    form = [_WRITTEN[one] for one in members(inner) if isinstance(one, type) and one in _WRITTEN]
+    shown = str(default).lower() if isinstance(default, bool) else default
+    if isinstance(shown, str | int | float) and shown != "":
+        form.append(f"default: {shown}")
+    return {"description": " ".join([words[-1], *([f"({'; '.join(form)})"] if form else [])])} if words else {}
 
 
 def _default(field: FieldInfo, base: Struct | None) -> Any:
@@ -173,7 +183,8 @@ def _backends(platforms: Mapping[str, Platform], defs: dict[str, Schema]) -> Sch
         "anyOf": [{"enum": list(platforms)}, _ref("Variable")],
     }
     one = {"type": "object", "required": ["type"], "properties": {"type": kind}, "allOf": chosen}
-    name = msgspec.json.schema(Name) | {"not": {"const": RESERVED}}
+    wrong = "not a backend's name: 1 to 32 of a-z, 0-9 and '-', not beginning with '-'"
+    name = msgspec.json.schema(Name) | {"not": {"const": RESERVED}, "patternErrorMessage": wrong}
     return {**_EMPTY, "propertyNames": name, "additionalProperties": one}
 
 

@@ -14,7 +14,7 @@ import yaml
 from msgspec import Struct
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from bridge.errors import BadConfig, Problem
+from bridge.errors import BadConfig, Problem, Spot
 
 Kind = Literal["null", "bool", "int", "float", "text"]
 
@@ -30,6 +30,7 @@ _KINDS: dict[str, Kind] = {
 _PLAIN_KEY = re.compile(r"[\w-]{1,64}", re.ASCII)
 # What the parser quotes is a piece of the file, unless it is one sign or the name of a token such as '<scalar>'.
 _QUOTED = re.compile(r"""(['"])(?!(?:<[a-z ]+>|.)\1).*\1""", re.DOTALL)
+_TOKENS = re.compile(r"""(?:[^'"]|'(?:<[a-z ]+>|[^'])')*""")  # all that is quoted is a sign or a token's name
 _HINTS = (
     ("\\t", "a tab: YAML is indented with spaces"),
     ("undefined alias", "an alias without its anchor; put a text that begins with * in quotes"),
@@ -63,11 +64,8 @@ def below(path: str, key: str | int) -> str:
     return f"{path}.{shown}" if path else shown
 
 
-def load(path: str, problems: list[Problem]) -> Tree:
-    """The tree of a file. Duplicate keys and the like are added to `problems`.
-
-    Raises BadConfig where nothing can be made of the file.
-    """
+def read(path: str) -> str:
+    """The text of a file. Raises BadConfig where there is none."""
     try:
         with Path(path).open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -77,25 +75,29 @@ def load(path: str, problems: list[Problem]) -> Tree:
     if len(content) > MAX_BYTES:
         raise BadConfig([Problem("", f"is larger than {MAX_BYTES} bytes: not a configuration file")])
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise BadConfig([Problem("", f"line {line}: not UTF-8; save the file as UTF-8")]) from None
-    return parse(text, problems)
 
 
 def parse(text: str, problems: list[Problem], source: str = "", path: str = "") -> Tree:
-    """The tree of a YAML text; an empty text is NULL. As load()."""
+    """The tree of a YAML text; an empty text is NULL. Duplicate keys and the like are added to `problems`.
+
+    Raises BadConfig where nothing can be made of it.
+    """
+    spot: Spot = "environment" if source else "value"
     try:
         node = yaml.SafeLoader(text).get_single_node()
         return NULL if node is None else _Builder(problems, source).build(node, path)
     except yaml.YAMLError as error:
-        message = _explain(error, text)
+        message, found = _explain(error, text)
+        spot = spot if source else found
     except RecursionError:
         message = f"is nested deeper than {MAX_DEPTH} levels"
     except (ValueError, OverflowError):  # PyYAML, on escapes and directives with impossible numbers
         message = "not YAML: an escape or a directive with an impossible number"
-    raise BadConfig([Problem(path, message)])
+    raise BadConfig([Problem(path, message, spot)])
 
 
 def plain(text: str, source: str) -> Scalar:
@@ -105,16 +107,20 @@ def plain(text: str, source: str) -> Scalar:
     return Scalar(text, _KINDS.get(str(tag).removeprefix(_TAG), "text"), source)
 
 
-def _explain(error: yaml.YAMLError, text: str) -> str:
+def _explain(error: yaml.YAMLError, text: str) -> tuple[str, Spot]:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
-        return f"line {line}, column {column}: a control character; YAML takes none"
+        return f"line {line}, column {column}: a control character; YAML takes none", (line, column)
     assert isinstance(error, yaml.MarkedYAMLError), "PyYAML's reader, scanner, parser and composer raise no other"
     words = error.problem or error.context or "not YAML"
-    said = next((hint for sign, hint in _HINTS if sign in words), _QUOTED.sub("…", words))
+    told = words if _TOKENS.fullmatch(words) else _QUOTED.sub("…", words)
+    said = next((hint for sign, hint in _HINTS if sign in words), told)
     mark = error.problem_mark or error.context_mark
-    return f"line {mark.line + 1}, column {mark.column + 1}: {said}" if mark else said
+    if mark is None:
+        return said, "value"
+    line, column = mark.line + 1, mark.column + 1
+    return f"line {line}, column {column}: {said}", (line, column)
 
 
 class _Builder:
@@ -133,7 +139,7 @@ class _Builder:
             self._built[key] = self._make(node, path)
             self._measure(key, node, path)
         elif self._extent[key] == (0, 0):
-            raise BadConfig([Problem(path, f"line {_line(node)}: an alias that contains itself")])
+            raise BadConfig([Problem(path, f"line {_line(node)}: an alias that contains itself", _spot(node))])
         return self._built[key]
 
     def _make(self, node: Node, path: str) -> Tree:
@@ -146,7 +152,8 @@ class _Builder:
         if isinstance(node, MappingNode) and tag == "map":
             self._built[id(node)] = NULL
             return self._mapping(node, path)
-        self._problems.append(Problem(path, f"line {_line(node)}: has a tag; put a text that begins with ! in quotes"))
+        said = f"line {_line(node)}: has a tag; put a text that begins with ! in quotes"
+        self._problems.append(Problem(path, said, _spot(node)))
         return NULL
 
     def _mapping(self, node: MappingNode, path: str) -> dict[str, Tree]:
@@ -155,12 +162,12 @@ class _Builder:
         inherited: list[dict[str, Tree]] = []
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
-                self._problems.append(Problem(path, f"line {_line(key)}: a key must be a text"))
+                self._problems.append(Problem(path, f"line {_line(key)}: a key must be a text", _spot(key)))
             elif key.tag == f"{_TAG}merge":
                 inherited += self._merged(value, path)
             elif key.value in own:
                 where = f"at line {lines[key.value]} and again at line {_line(key)}"
-                self._problems.append(Problem(below(path, key.value), f"given twice, {where}"))
+                self._problems.append(Problem(below(path, key.value), f"given twice, {where}", _spot(key)))
             else:
                 own[key.value], lines[key.value] = self.build(value, below(path, key.value)), _line(key)
         merged: dict[str, Tree] = {}
@@ -173,7 +180,8 @@ class _Builder:
         trees = tree if isinstance(tree, list) else [tree]
         found = [one for one in trees if isinstance(one, dict)]
         if len(found) < len(trees):
-            self._problems.append(Problem(path, f"line {_line(value)}: '<<' takes a mapping or a list of mappings"))
+            said = f"line {_line(value)}: '<<' takes a mapping or a list of mappings"
+            self._problems.append(Problem(path, said, _spot(value)))
         return found
 
     def _measure(self, key: int, node: Node, path: str) -> None:
@@ -187,8 +195,13 @@ class _Builder:
         if depth > MAX_DEPTH:
             raise BadConfig([Problem(path, f"is nested deeper than {MAX_DEPTH} levels")])
         if values > MAX_VALUES:
-            raise BadConfig([Problem(path, f"line {_line(node)}: more than {MAX_VALUES} values, aliases written out")])
+            said = f"line {_line(node)}: more than {MAX_VALUES} values, aliases written out"
+            raise BadConfig([Problem(path, said, _spot(node))])
 
 
 def _line(node: Node) -> int:
     return node.start_mark.line + 1
+
+
+def _spot(node: Node) -> tuple[int, int]:
+    return _line(node), node.start_mark.column + 1

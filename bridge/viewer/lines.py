@@ -15,11 +15,14 @@ from bridge.viewer.saying import details, mark
 
 __all__ = ["Lines", "Look", "cut", "json_line", "width_of"]
 
-_COLOURS = (36, 35, 34, 33, 96, 95, 94, 93)  # of backends: no green and red, which mean online and offline
-_DIM, _BOLD, _RED, _GREEN, _YELLOW = 2, 1, 31, 32, 33
-_TONES = {"●": _GREEN, "○": _RED, "◐": _YELLOW, "!": _RED}
+# SGR numbers out of the 256 colours that every terminal shows alike, and that contrast with white and with black by
+# 3.6 to 1 at least. Of backends: no green and red, which mean online and offline.
+_COLOURS = tuple(f"38;5;{number}" for number in (31, 130, 98, 30, 163, 100, 63, 132))
+QUIET, BOLD, RED, GREEN, AMBER = "38;5;244", "1", "38;5;160", "38;5;28", "38;5;166"
+TONES = {"●": GREEN, "○": RED, "◐": AMBER, "!": RED}
 _TEXT = 200  # characters of a payload that is no event
 _NAME = 12  # columns that a backend's name is filled up to, at most
+_NARROW = 60  # columns of a terminal that has no room for the time
 _NAMES = 64  # backends that are remembered: anybody may publish below the base
 _LATE_S = 60.0  # an event older than that tells its own time
 
@@ -38,7 +41,7 @@ class Lines:
 
     base: str = "ws2mqtt"
     look: Look = Look()
-    _colours: dict[str, int] = field(default_factory=dict)
+    _colours: dict[str, str] = field(default_factory=dict)
 
     def line(
         self,
@@ -53,13 +56,13 @@ class Lines:
         where, what = place(topic, self.base), said(payload, attributes or {})
         parts = [*self._head(where, what, now), *self._body(where, what, payload)]
         if when := _own_time(what, now):
-            parts.append((when, _DIM))
+            parts.append((when, QUIET))
         if retain:
-            parts.append(("(retained)", _DIM))
+            parts.append(("(retained)", QUIET))
         shown = [(printable(text), colour) for text, colour in parts if text]
         return self._joined(shown)
 
-    def colour_of(self, backend: str) -> int:
+    def colour_of(self, backend: str) -> str:
         """The SGR number of a backend: the same in every run, unless another backend was there first."""
         if backend not in self._colours:
             start = zlib.crc32(backend.encode("utf-8", "replace")) % len(_COLOURS)
@@ -70,39 +73,40 @@ class Lines:
             self._colours[backend] = next((one for one in order if one not in taken), order[0])
         return self._colours[backend]
 
-    def painted(self, text: str, colour: int) -> str:
-        """The text in a colour (0: none), where there are colours."""
+    def painted(self, text: str, colour: str) -> str:
+        """The text in a colour ("": none), where there are colours."""
         return f"\x1b[{colour}m{text}\x1b[0m" if self.look.colour and colour else text
 
-    def _head(self, where: Place, what: Said, now: datetime) -> list[tuple[str, int]]:
-        clock, kind = (f"{now:%H:%M:%S}", _DIM), _kind(where)
-        colour = self.colour_of(where.backend) if where.backend else 0
-        if self.look.width is None:
+    def _head(self, where: Place, what: Said, now: datetime) -> list[tuple[str, str]]:
+        width, kind = self.look.width, _kind(where)
+        clock = ("" if width is not None and width < _NARROW else f"{now:%H:%M:%S}", QUIET)
+        colour = self.colour_of(where.backend) if where.backend else ""
+        if width is None:
             whole = what.type if where.role == "event" and what.type else kind
-            return [clock, (where.backend, colour), (whole, _BOLD), (where.subject, 0)]
+            return [clock, (where.backend, colour), (whole, BOLD), (where.subject, "")]
         column = min(_NAME, max(map(len, self._colours), default=0)) if where.backend else 0
         subject = where.subject if where.role == "other" else words(where.subject)
-        return [clock, (where.backend.ljust(column), colour), (subject, 0), (kind, _BOLD)]
+        return [clock, (where.backend.ljust(column), colour), (subject, ""), (kind, BOLD)]
 
-    def _body(self, where: Place, what: Said, payload: bytes) -> list[tuple[str, int]]:
+    def _body(self, where: Place, what: Said, payload: bytes) -> list[tuple[str, str]]:
         if what.data is None and not payload:
-            return [("(gone)" if where.role == "state" else "(empty)", _DIM)]
+            return [("(gone)" if where.role == "state" else "(empty)", QUIET)]
         if what.data is NOT_READ or where.role == "dead":
             text = payload[: 4 * _TEXT].decode("utf-8", "replace")
             return [
-                (text if len(text) <= _TEXT else f"{text[:_TEXT]}…", 0),
-                (f"{len(payload):,} bytes", _DIM),
+                (text if len(text) <= _TEXT else f"{text[:_TEXT]}…", ""),
+                (f"{len(payload):,} bytes", QUIET),
             ]
         sign = mark(where, what.data)
-        said_so = [(text, 0) for text in details(where, what.data)]
-        return [(sign, _TONES.get(sign[:1], 0)), *said_so]
+        said_so = [(text, "") for text in details(where, what.data)]
+        return [(sign, TONES.get(sign[:1], "")), *said_so]
 
-    def _joined(self, parts: list[tuple[str, int]]) -> str:
+    def _joined(self, parts: list[tuple[str, str]]) -> str:
         """One space after the time; then two, where the line fits so. On a terminal the subjects are in one column."""
         width = self.look.width
         tight = width is None or sum(width_of(text) for text, _ in parts) + 2 * len(parts) - 3 > width
         room, line = (width if width is not None else 1 << 30), ""
-        for number, (text, colour) in enumerate(parts):
+        for number, (text, colour) in enumerate(parts, 0 if width is None or width >= _NARROW else 1):
             gap = "  " if number == 2 and width is not None else " " if tight or number == 1 else "  "
             if line:
                 if room <= len(gap):

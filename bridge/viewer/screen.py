@@ -4,6 +4,8 @@ After drawing, the cursor is put back to the first column of the first line that
 anew when it is resized takes the cursor along, so that "clear from here to the end" always clears just those lines.
 """
 
+import re
+import select
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -13,16 +15,22 @@ from io import UnsupportedOperation
 from os import get_terminal_size
 from typing import Any, TextIO
 
-from bridge.viewer.lines import Lines, width_of
+from bridge.viewer.hand import Hand
+from bridge.viewer.lines import AMBER, GREEN, QUIET, RED, Lines, width_of
 from bridge.viewer.reading import Place, printable, read
 from bridge.viewer.saying import mark
 
 LINES_PER_SECOND = 25.0
 BURST = 10.0
+SEARCHED_PER_SECOND = 2000.0  # messages held against a filter; of more, the rest is left out
 _RATE_S = 5.0  # events per second are the mean of this long
+_KEPT = 1000  # lines that wait for a terminal that takes none
+_LOW = 6  # rows of a terminal that has none for the keys
 _TOLD_S = 1.0  # how often the lines left out are counted
 _CLEAR, _HIDE, _SHOW = "\x1b[J", "\x1b[?25l", "\x1b[?25h"
-_SIGNS = {"●": 32, "○": 31, "◐": 33}
+_SIGNS = {"●": GREEN, "○": RED, "◐": AMBER}
+_AWAY = "no broker"
+_PAINT = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Allowance:
@@ -45,12 +53,16 @@ class Allowance:
 
 @dataclass
 class Tally:
-    """What the status line tells: events per second and state of each backend, totals since `start`."""
+    """What the status line tells: events per second and state of each backend, totals since `start`.
+
+    away: there is no connection to the broker, and nobody knows how the backends are.
+    """
 
     clock: Callable[[], float] = time.monotonic
     events: Counter[str] = field(default_factory=Counter)
     signs: dict[str, str] = field(default_factory=dict)
     messages: int = 0
+    away: bool = False
 
     def __post_init__(self) -> None:
         self.start = self.clock()
@@ -100,37 +112,48 @@ def status(tally: Tally, lines: Lines, width: int) -> str:
 
 def _backends(tally: Tally, lines: Lines) -> list[tuple[str, str]]:
     """One piece for each backend, as it is measured and as it is painted; `bridge` only where it is not well."""
-    pieces = []
+    pieces = [(_AWAY, lines.painted(_AWAY, RED))] if tally.away else []
     if (sign := tally.signs.get("bridge", "●")) != "●":
-        pieces.append((f"bridge {sign}", f"bridge {lines.painted(sign, _SIGNS.get(sign, 0))}"))
+        pieces.append((f"bridge {sign}", f"bridge {lines.painted(sign, _SIGNS.get(sign, ''))}"))
     for name, rate in tally.rates().items():
-        sign, told = tally.signs.get(name) or " ", f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s"
+        sign = "?" if tally.away else tally.signs.get(name) or " "
+        told = f"{rate:,.0f}/s" if rate >= 10 or not rate else f"{rate:.1f}/s"
         shown = printable(name)[:32]
-        coloured = lines.painted(shown, lines.colour_of(name)), lines.painted(sign, _SIGNS.get(sign, 0)), told
+        coloured = lines.painted(shown, lines.colour_of(name)), lines.painted(sign, _SIGNS.get(sign, "")), told
         pieces.append((f"{shown} {sign} {told}", " ".join(coloured)))
     return pieces
 
 
 class Screen:
-    """Lines above, what stays below. `show` collects, `draw` writes; what cannot be shown in time is counted."""
+    """Lines above, what stays below. `show` collects, `draw` writes; what cannot be shown in time is counted.
 
-    def __init__(self, out: TextIO, lines: Lines, header: Iterable[str], clock: Callable[[], float]) -> None:
+    hand: who steers it; None: nobody can.
+    """
+
+    def __init__(
+        self, out: TextIO, lines: Lines, header: Iterable[str], clock: Callable[[], float], hand: Hand | None = None
+    ) -> None:
         self._out, self._lines, self._header, self._clock = out, lines, list(header), clock
+        self.hand = hand
         self._allowed, self._allowed_rare = Allowance(clock), Allowance(clock)
-        self._waiting: list[str] = []
+        self._searched = Allowance(clock, SEARCHED_PER_SECOND, SEARCHED_PER_SECOND / 4)
+        self._waiting: deque[str] = deque(maxlen=_KEPT)
         self._left_out = 0
         self._told_at = clock()
         self.tally = Tally(clock)
 
     def open(self) -> None:
         """Hides the cursor. A header too long to stay is printed once."""
-        if len(self._header) > size(self._out)[1] // 4:
-            self._waiting, self._header = [*self._header, *self._waiting], []
+        columns, rows = size(self._out)
+        if sum(_rows(line, columns) for line in self._header) > rows // 4:
+            self._waiting.extendleft(reversed(self._header))
+            self._header = []
         write(self._out, _HIDE)
         self.draw()
 
     def close(self) -> None:
         """Leaves what was shown, the totals as a last line, and the cursor below it."""
+        self.hand = None
         self.draw()
         rows = "\n".join(self._staying(size(self._out)[0]))
         write(self._out, f"\r{_CLEAR}{rows}\n{_SHOW}")
@@ -142,33 +165,51 @@ class Screen:
         self._left_out += 1
         return False
 
+    def looks_for(self, text: Callable[[], str]) -> bool:
+        """Whether a line that says this is wanted now; what comes in a pause is counted. text: made where needed."""
+        hand = self.hand
+        if hand is None or not (hand.paused or hand.typed):
+            return True
+        if hand.paused and not hand.typed:
+            hand.came += 1
+            return False
+        if not self._searched.take():
+            self._left_out += 1
+            return False
+        found = hand.wants(text())
+        hand.came += found and hand.paused
+        return found and not hand.paused
+
     def show(self, line: str) -> None:
         """A finished line, for the next draw."""
         self._waiting.append(line)
 
     def draw(self) -> None:
         """New lines and the lines that stay, in one write."""
-        if self._left_out and self._clock() - self._told_at >= _TOLD_S:
-            self._waiting.append(self._lines.painted(f"… +{self._left_out:,} more", 2))
+        paused = self.hand is not None and self.hand.paused
+        if self._left_out and not paused and self._clock() - self._told_at >= _TOLD_S:
+            self._waiting.append(self._lines.painted(f"… +{self._left_out:,} more", QUIET))
             self._left_out = 0
         if not self._left_out:
             self._told_at = self._clock()
+        if self.hand and self.hand.came and not paused:
+            self._waiting.append(self._lines.painted(f"… +{self.hand.came:,} in the pause", QUIET))
+            self.hand.came = 0
         columns, _ = size(self._out)
         staying = self._staying(columns)
-        up = sum(_rows(line, columns) for line in staying[:-1])
+        up = sum(_rows(_PAINT.sub("", line), columns) for line in staying[:-1])
         above = "".join(f"{line}\r\n" for line in self._waiting)
         self._waiting.clear()
-        back = f"\x1b[{up}A\r" if up else "\r"
-        tail = self._status(columns)
-        body = "".join(f"{self._lines.painted(line, 2)}\r\n" for line in staying[:-1])
-        write(self._out, f"\r{_CLEAR}{above}{body}{tail}{back}")
+        back, below = f"\x1b[{up}A\r" if up else "\r", "\r\n".join(staying)
+        write(self._out, f"\r{_CLEAR}{above}{below}{back}")
 
     def _staying(self, columns: int) -> list[str]:
-        fits = sum(_rows(line, columns) for line in self._header) < size(self._out)[1] - 2
-        return [*(self._header if fits else []), self._status(columns)]
-
-    def _status(self, columns: int) -> str:
-        return status(self.tally, self._lines, columns - 1)
+        """The lines below, as they are painted; the last one is never wider than the terminal."""
+        rows = size(self._out)[1]
+        fits = sum(_rows(line, columns) for line in self._header) <= rows // 4
+        header = [self._lines.painted(line, QUIET) for line in self._header] if fits else []
+        keys = self._lines.painted(self.hand.told(columns - 1), QUIET) if self.hand and rows > _LOW else None
+        return [*header, status(self.tally, self._lines, columns - 1), *([keys] if keys else [])]
 
 
 def _rows(line: str, columns: int) -> int:
@@ -182,6 +223,13 @@ def size(out: TextIO) -> tuple[int, int]:
         if columns > 0 and rows > 0:
             return columns, rows
     return 80, 24
+
+
+def writable(out: TextIO) -> bool:
+    """Whether a terminal takes something: not where it was stopped (Ctrl-S), or its line is slow."""
+    with suppress(OSError, ValueError, UnsupportedOperation):
+        return bool(select.select([], [out.fileno()], [], 0)[1])
+    return True
 
 
 def write(out: TextIO, text: str) -> None:

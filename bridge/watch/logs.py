@@ -1,10 +1,12 @@
 """Log lines: text for people, JSON for programs; secrets are taken out of both.
 
-One line per change of state, never one per message. What a line is about is in `extra`; the backend's name is in each.
+One line per change of state, never one per message nor per try (reminders.py). What a line is about is in `extra`;
+the backend's name is in each.
 """
 
 import json
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +15,7 @@ from urllib.parse import unquote, unquote_plus, urlsplit
 
 from bridge.options import LogOptions, Secret
 from bridge.times import rfc3339
+from bridge.watch.reminders import Reminders
 
 Level = Literal["debug", "info", "warning", "error"]
 _OWN = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -118,11 +121,17 @@ def _trace(record: logging.LogRecord) -> str:
     return "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip() if record.exc_info else ""
 
 
+def colour() -> bool:
+    """Whether what goes to standard error is painted."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
 def set_up(
     options: LogOptions, redact: Callable[[str], str], stream: TextIO | None = None, colour: bool = False
 ) -> None:
     """Sends every logger of this process to the stream (default: standard error)."""
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(Reminders())
     handler.setFormatter(_Json(redact) if options.format == "json" else _Text(redact, colour))
     root = logging.getLogger()
     for old in root.handlers[:]:

@@ -12,8 +12,6 @@ from bridge.cli import OK, main
 from tests.chart.rendering import ALL, CHART, NAME, Rendered, refused, rendered
 from tests.support.mosquitto import Certificates
 
-pytestmark = pytest.mark.chart
-
 LORA: dict[str, Any] = {"type": "resiot", "url_file": "/run/secrets/lora"}
 CLASSIFIED = "s3cret-Wr17ten-1n"
 NEEDED: dict[str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ from tests.support.house import House, house
 from tests.support.kube import Kube
 from tests.support.mosquitto import Certificates, Mosquitto
 
-pytestmark = [pytest.mark.chart, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
 DASHBOARD = json.loads((CHART / "files" / "dashboard.json").read_text())

@@ -11,8 +11,6 @@ import yaml
 
 from tests.chart.rendering import ALL, CHART, NAME, NAMESPACE, ROOT, notes, rendered
 
-pytestmark = pytest.mark.chart
-
 ON, OFF = {"enabled": True}, {"enabled": False}
 LORA = {"lora": {"type": "resiot", "url_file": "/run/secrets/lora"}}
 WHOLE = {"mqtt": {"url": "mqtt://b"}, "backends": LORA}
@@ -240,7 +238,7 @@ def test_notes_warn(values: Any, told: str) -> None:
 
 
 def test_the_readmes_first_commands_render(tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().partition("\n## Kubernetes\n")[2].partition("\n## ")[0]
+    section = (ROOT / "README.md").read_text().partition("\n### Kubernetes\n")[2].partition("\n### ")[0]
     (values,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     (tmp_path / "my-backends.yaml").write_text(values)
     (install,) = re.findall(r"^helm install (.*)$", section, re.MULTILINE)
@@ -256,7 +254,7 @@ def test_the_readmes_first_commands_render(tmp_path: Path) -> None:
 
 
 def test_the_readme_names_values_that_there_are() -> None:
-    section = (ROOT / "README.md").read_text().partition("\n## Kubernetes\n")[2].partition("\n## ")[0]
+    section = (ROOT / "README.md").read_text().partition("\n### Kubernetes\n")[2].partition("\n### ")[0]
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     paths = re.findall(r"`((?:persistence|ha|metrics|networkPolicy|image)\.[\w.]+)", section)
     assert len(paths) > 8

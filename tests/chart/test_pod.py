@@ -7,8 +7,6 @@ import pytest
 
 from tests.chart.rendering import ALL, NAME, Object, rendered
 
-pytestmark = pytest.mark.chart
-
 # Source: Kubernetes documentation, "Pod Security Standards": the volume types of the profile Restricted.
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
 PODS = [(ci, which) for ci in ALL for which, _ in rendered(ci).pods()]

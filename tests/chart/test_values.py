@@ -11,8 +11,6 @@ from bridge.backends import PLATFORMS
 from tests.chart.rendering import ALL, CHART, ROOT, refused, rendered
 from tests.chart.values_schema import FILE, made
 
-pytestmark = pytest.mark.chart
-
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 LORA = {"type": "resiot", "url_file": "/run/secrets/lora"}
 

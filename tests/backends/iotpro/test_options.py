@@ -45,7 +45,7 @@ def test_everything_there_is_to_say(tmp_path: Path) -> None:
         ({"keys": []}, "keys", "at least one"),
         ({"keys": [f"key_{number:0100d}" for number in range(200)]}, "keys", "too many"),
         ({"profiles": [f"profile_{number:0100d}" for number in range(200)]}, "profiles", "too many"),
-        ({"page_size": 0}, "page_size", ">= 1"),
+        ({"page_size": 0}, "page_size", "at least 1"),
         ({"ignore": ["up"]}, "ignore[0]", "unknown event type"),
         ({"backfill": {"max": "1"}}, "backfill.max", "not a duration"),
         ({"key": ["a"]}, "key", "did you mean keys"),
