@@ -25,6 +25,7 @@ from bridge.supervisor import supervise
 
 SEEN_S = 5.0  # how old the noted sign of life may be
 _RETRY_S = 1.0
+_LOOK = 0.2  # of `flush`: how often what waits is looked at
 _TICK_S = 0.005  # at least
 _FIRST_S, _CALM_S = 0.05, 1.0  # what is not events is looked at so often: before the first sign of life, after it
 
@@ -112,15 +113,19 @@ class Keeping:
             self._outbox.watched = False
             self._look_later()
 
+    def _old(self) -> float:
+        """Whoever was read before is old enough to be written: at the next look it would be too late."""
+        return instant().mono - self._outbox.options.flush * (1 - _LOOK)
+
     def _look_later(self) -> None:
-        delay = max(self._outbox.options.flush / 2, _TICK_S)
+        delay = max(self._outbox.options.flush * _LOOK, _TICK_S)
         self._look = asyncio.get_running_loop().call_later(delay, self._looked)
 
     def _looked(self) -> None:
         """No more than a look while the broker is healthy: what was read a while ago has left."""
         self._look = None
         outbox = self._outbox
-        if self._trouble is None and outbox.due(instant().mono - outbox.options.flush / 2):
+        if self._trouble is None and outbox.due(self._old()):
             self._stir.set()
         outbox.watched = outbox.hold or not len(outbox)
         if not outbox.watched:
@@ -145,7 +150,7 @@ class Keeping:
         notes, outbox = self._notes, self._outbox
         sign = self._sign()
         everything = everything or notes.news() or (sign is not None and notes.stale(sign, SEEN_S))
-        group = outbox.unwritten(None if everything else instant().mono - outbox.options.flush / 2)
+        group = outbox.unwritten(None if everything else self._old())
         if sign is not None and group.whole:
             notes.seen = sign
         change = notes.unsaved(memory=group.whole, older=self._older())
