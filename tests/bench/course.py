@@ -6,11 +6,15 @@ CPU is counted from just before the first frame to the last message.
 """
 
 import asyncio
+import atexit
 import json
+import shutil
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -22,6 +26,7 @@ from tests.support.mosquitto import Mosquitto
 
 Streams = Mapping[str, Asked]  # by backend
 _LINES = ("set_tcp_nodelay true", "log_type error")
+_NODE = Path(__file__).with_name("node.mjs")
 _SETTLE_S, _SETTLE_EACH_S = 1.0, 0.02  # until a peer has its connections to the broker, too
 
 
@@ -82,10 +87,22 @@ def ours(durable: bool = False, flush: str = "50ms") -> Callable[[Place], Sequen
     return command
 
 
+@cache
+def _npm() -> str:
+    """A folder with what the peer in JavaScript needs, kept until the benchmark ends."""
+    folder = tempfile.mkdtemp(prefix="bench-npm-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    command = ["npm", "install", "--prefix", folder, "--no-audit", "--no-fund", "--loglevel=error", "ws@8", "mqtt@5"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("naive", lambda place: python("tests.bench.naive", place.urls["lora"], place.broker)),
+        Peer("paho", lambda place: python("tests.bench.paho_peer", place.urls["lora"], place.broker)),
+        Peer("node", lambda place: ["node", str(_NODE), _npm(), place.urls["lora"], str(place.broker)]),
         Peer("floor", lambda place: python("tests.bench.floor", place.urls["lora"], place.broker, "websockets")),
         Peer("bare", lambda place: python("tests.bench.floor", place.urls["lora"], place.broker, "stream")),
         Peer("ws2mqtt", ours()),

@@ -6,22 +6,26 @@ python -m tests.bench.naive URL PORT
 import asyncio
 import json
 import sys
+from typing import Any
 
 import aiomqtt
 import websockets
 
 
+def message(told: dict[str, Any]) -> tuple[str, str]:
+    """Topic and payload of a frame."""
+    device = f"application/{told['AppEui']}/device/{told['DevEui']}"
+    subject = device if told["DevEui"] else f"gateway/{told['GatewayEUIs'][0]}"
+    kind = told["CommType"].removeprefix("comm_")
+    payload = json.dumps({"type": kind, "subject": subject, "time": told["DT"], "data": told}, separators=(",", ":"))
+    return f"bench/lora/{subject}/event/{kind}", payload
+
+
 async def bridge(url: str, port: int) -> None:
     async with aiomqtt.Client("127.0.0.1", port) as broker, websockets.connect(url) as platform:
         async for text in platform:
-            told = json.loads(text)
-            device = f"application/{told['AppEui']}/device/{told['DevEui']}"
-            subject = device if told["DevEui"] else f"gateway/{told['GatewayEUIs'][0]}"
-            kind = told["CommType"].removeprefix("comm_")
-            payload = json.dumps(
-                {"type": kind, "subject": subject, "time": told["DT"], "data": told}, separators=(",", ":")
-            )
-            await broker.publish(f"bench/lora/{subject}/event/{kind}", payload, qos=1)
+            topic, payload = message(json.loads(text))
+            await broker.publish(topic, payload, qos=1)
 
 
 if __name__ == "__main__":
