@@ -23,12 +23,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.errors import Refused, Transient
+from bridge.links.failures import PORTS, why
 from bridge.links.tls import tls_context
 from bridge.model import Message
 from bridge.options import MqttOptions
 from bridge.wire import Acknowledged, Wire, install, publish_packet, variable
 
-PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 QUOTA_EXCEEDED = 0x97
 SESSION_TAKEN_OVER = 0x8E
 REFUSED = 0x80  # reason codes from here on mean no (MQTT 5, 2.4)
@@ -172,7 +172,7 @@ async def connect(options: MqttOptions, url: str, client_id: str, will: Message 
                 raise _refusal(error.rc) from None
             qos, retain = 0, False  # it does not take such a will (MQTT 5, 3.2.2.3.4 and 3.2.2.3.5): a plainer one
         except (aiomqtt.MqttError, OSError, ValueError) as error:
-            raise Transient(f"{error or type(error).__name__}") from None
+            raise Transient(why(error, url)) from None
     try:
         yield connection
     finally:
@@ -186,7 +186,7 @@ async def _entered(
     try:
         client, connection, wired = _client(options, url, client_id, will)
     except (OSError, ValueError) as error:
-        raise Transient(f"the password file or the TLS files cannot be used: {error}") from None
+        raise Transient(f"the password file or the TLS files cannot be used: {why(error)}") from None
     gone = _gone(client._client, connection)
     entering = asyncio.ensure_future(client.__aenter__())
     try:

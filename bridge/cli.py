@@ -192,6 +192,8 @@ def _healthcheck(args: argparse.Namespace) -> int:
     from http.client import HTTPException
     from urllib.request import ProxyHandler, build_opener
 
+    from bridge.links.failures import why
+
     listen = _load(args).http.listen
     if listen is None:
         print("http.listen is off: nothing to ask", file=sys.stderr)
@@ -203,7 +205,7 @@ def _healthcheck(args: argparse.Namespace) -> int:
         with direct.open(f"http://{host}:{port}/livez", timeout=5) as answer:
             return OK if answer.status == 200 else FAILED
     except (OSError, HTTPException) as error:
-        print(f"not live: {error or type(error).__name__}", file=sys.stderr)
+        print(f"not live: {why(error, f'http://{host}:{port}')}", file=sys.stderr)
         return FAILED
 
 
