@@ -9,6 +9,8 @@
 import asyncio
 import functools
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -243,15 +245,41 @@ async def _abandon(client: aiomqtt.Client, connection: Connection, entering: "as
 
 
 async def _leave(client: aiomqtt.Client) -> None:
+    end = _second_end(client._client)
     try:
         async with asyncio.timeout(2.0):
             await client.__aexit__(None, None, None)
+            await _heard_out(end)
     except (aiomqtt.MqttError, TimeoutError, OSError):
         pass
     finally:
         if (sock := client._client.socket()) is not None:  # a frozen broker: paho still waits to say goodbye
             client._client._sock_close()
             sock.close()
+        if end is not None:
+            end.close()
+
+
+def _second_end(client: paho.Client) -> socket.socket | None:
+    """The connection once more: paho closes its own right behind DISCONNECT.
+
+    A broker that still has to acknowledge what it read before would be answered with a reset then, never come to our
+    goodbye, and publish the will.
+    """
+    sock = client.socket()
+    try:
+        return None if sock is None else socket.socket(fileno=os.dup(sock.fileno()))
+    except OSError:
+        return None
+
+
+async def _heard_out(end: socket.socket | None) -> None:
+    """Until the broker has closed, too."""
+    if end is not None:
+        end.setblocking(False)
+        end.shutdown(socket.SHUT_WR)
+        while await asyncio.get_running_loop().sock_recv(end, 65_536):
+            pass
 
 
 def _client(
