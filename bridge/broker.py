@@ -9,6 +9,8 @@
 import asyncio
 import functools
 import logging
+import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -23,12 +25,12 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.errors import Refused, Transient
+from bridge.links.failures import PORTS, why
 from bridge.links.tls import tls_context
 from bridge.model import Message
 from bridge.options import MqttOptions
 from bridge.wire import Acknowledged, Wire, install, publish_packet, variable
 
-PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 QUOTA_EXCEEDED = 0x97
 SESSION_TAKEN_OVER = 0x8E
 REFUSED = 0x80  # reason codes from here on mean no (MQTT 5, 2.4)
@@ -172,7 +174,7 @@ async def connect(options: MqttOptions, url: str, client_id: str, will: Message 
                 raise _refusal(error.rc) from None
             qos, retain = 0, False  # it does not take such a will (MQTT 5, 3.2.2.3.4 and 3.2.2.3.5): a plainer one
         except (aiomqtt.MqttError, OSError, ValueError) as error:
-            raise Transient(f"{error or type(error).__name__}") from None
+            raise Transient(why(error, url)) from None
     try:
         yield connection
     finally:
@@ -186,7 +188,7 @@ async def _entered(
     try:
         client, connection, wired = _client(options, url, client_id, will)
     except (OSError, ValueError) as error:
-        raise Transient(f"the password file or the TLS files cannot be used: {error}") from None
+        raise Transient(f"the password file or the TLS files cannot be used: {why(error)}") from None
     gone = _gone(client._client, connection)
     entering = asyncio.ensure_future(client.__aenter__())
     try:
@@ -243,15 +245,41 @@ async def _abandon(client: aiomqtt.Client, connection: Connection, entering: "as
 
 
 async def _leave(client: aiomqtt.Client) -> None:
+    end = _second_end(client._client)
     try:
         async with asyncio.timeout(2.0):
             await client.__aexit__(None, None, None)
+            await _heard_out(end)
     except (aiomqtt.MqttError, TimeoutError, OSError):
         pass
     finally:
         if (sock := client._client.socket()) is not None:  # a frozen broker: paho still waits to say goodbye
             client._client._sock_close()
             sock.close()
+        if end is not None:
+            end.close()
+
+
+def _second_end(client: paho.Client) -> socket.socket | None:
+    """The connection once more: paho closes its own right behind DISCONNECT.
+
+    A broker that still has to acknowledge what it read before would be answered with a reset then, never come to our
+    goodbye, and publish the will.
+    """
+    sock = client.socket()
+    try:
+        return None if sock is None else socket.socket(fileno=os.dup(sock.fileno()))
+    except OSError:
+        return None
+
+
+async def _heard_out(end: socket.socket | None) -> None:
+    """Until the broker has closed, too."""
+    if end is not None:
+        end.setblocking(False)
+        end.shutdown(socket.SHUT_WR)
+        while await asyncio.get_running_loop().sock_recv(end, 65_536):
+            pass
 
 
 def _client(

@@ -44,7 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(describe(bad.problems, args.config), file=sys.stderr)
         return CONFIG
     except BridgeError as error:
-        print(f"ws2mqtt: {error}", file=sys.stderr)
+        from bridge.watch.logs import escaped
+
+        print(f"ws2mqtt: {escaped(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return OK if args.act is _simulate else FAILED  # Ctrl-C is how a simulator ends
@@ -87,6 +89,7 @@ def _election(args: argparse.Namespace) -> "LeaseOptions | None":
 
 
 def _check(args: argparse.Namespace) -> int:
+    from bridge.config import in_one_line
     from bridge.config.findings import check
     from bridge.watch.logs import colour
 
@@ -95,7 +98,7 @@ def _check(args: argparse.Namespace) -> int:
         print(found.said, file=sys.stderr)
     if not found.good:
         return CONFIG
-    print(f"{args.config}: ok; backends: {', '.join(found.backends) or 'none'}")
+    print(in_one_line(f"{args.config}: ok; backends: {', '.join(found.backends) or 'none'}"))
     return OK
 
 
@@ -192,6 +195,8 @@ def _healthcheck(args: argparse.Namespace) -> int:
     from http.client import HTTPException
     from urllib.request import ProxyHandler, build_opener
 
+    from bridge.links.failures import why
+
     listen = _load(args).http.listen
     if listen is None:
         print("http.listen is off: nothing to ask", file=sys.stderr)
@@ -203,7 +208,7 @@ def _healthcheck(args: argparse.Namespace) -> int:
         with direct.open(f"http://{host}:{port}/livez", timeout=5) as answer:
             return OK if answer.status == 200 else FAILED
     except (OSError, HTTPException) as error:
-        print(f"not live: {error or type(error).__name__}", file=sys.stderr)
+        print(f"not live: {why(error, f'http://{host}:{port}')}", file=sys.stderr)
         return FAILED
 
 

@@ -15,9 +15,9 @@ from bridge.backends.isymphony.actions import Action
 from bridge.backends.isymphony.options import IsymphonyOptions
 from bridge.backends.resiot.options import ResiotOptions
 from bridge.backends.smartserver.options import SmartserverOptions
-from bridge.broker import PORTS
 from bridge.config import Config
 from bridge.demo_broker import DemoBroker
+from bridge.links.failures import PORTS
 from bridge.options import BackendOptions, HttpOptions, LogOptions, MqttOptions, Secret
 from bridge.simulators.iotpro import IotproSimOptions, IotproSimulator
 from bridge.simulators.iotpro_world import KEYS

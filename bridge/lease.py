@@ -25,6 +25,7 @@ from msgspec import Struct
 from bridge.clock import instant
 from bridge.election import Ask, Election, Heard, Timing
 from bridge.errors import Fatal
+from bridge.links.failures import why
 from bridge.model import Instant
 from bridge.options import Secret
 from bridge.permit import Permit
@@ -103,7 +104,7 @@ class Server:
         except TimeoutError:
             return Heard(0, error=f"the API server did not answer within {self._limit:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            return Heard(0, error=f"the API server was not reached: {_reason(error)}")
+            return Heard(0, error=f"the API server was not reached: {_reason(error, self._leases)}")
 
     async def close(self) -> None:
         if self._client is not None:
@@ -134,10 +135,10 @@ class Server:
         return self._client
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, url: str) -> str:
     if isinstance(error.__context__, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted by ca.crt: {error.__context__.verify_message}"
-    return str(error) or type(error).__name__
+    return why(error, url)
 
 
 def holder() -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
+from bridge.about import BridgeInfo
 from bridge.broker import REFUSED, Connection, Incoming, connect
 from bridge.command_fields import fields_of, identity
 from bridge.errors import BadCommand, BridgeError, Refused, Transient
@@ -18,6 +19,8 @@ from bridge.model import Message
 from bridge.options import MqttOptions
 from bridge.payloads import JSON_PROPERTIES
 from bridge.topics import matches
+from bridge.viewer.reading import printable
+from bridge.watch.logs import escaped
 
 OK, FAILED, USAGE = 0, 1, 2
 NO_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1
@@ -77,7 +80,7 @@ async def _ask(connection: Connection, messages: _Messages, topic: str, fields: 
         async with asyncio.timeout(how.timeout):
             return await _final(messages, answers, mine, how.json_lines)
     except TimeoutError:
-        print(f"no final response within {how.timeout:g} s{how.hint}", file=sys.stderr)
+        print(printable(f"no final response within {how.timeout:g} s{how.hint}"), file=sys.stderr)
         return FAILED
 
 
@@ -99,7 +102,7 @@ def _fields(text: str) -> dict[str, Any] | None:
 
 
 def _usage(text: str) -> int:
-    print(f"ws2mqtt send: {text}", file=sys.stderr)
+    print(f"ws2mqtt send: {printable(text)}", file=sys.stderr)
     return USAGE
 
 
@@ -131,7 +134,8 @@ async def _final(messages: _Messages, answers: str, mine: object, json_lines: bo
         response = _fields(message.payload.decode("utf-8", "replace"))
         if response is None or response.get("id") != mine:
             continue
-        print(msgspec.json.encode(response).decode() if json_lines else _readable(response), flush=True)
+        told = escaped(msgspec.json.encode(response).decode()) if json_lines else printable(_readable(response))
+        print(told, flush=True)
         if response.get("final"):
             return OK if response.get("code") == 200 else FAILED
 
@@ -139,7 +143,8 @@ async def _final(messages: _Messages, answers: str, mine: object, json_lines: bo
 def _readable(response: dict[str, Any]) -> str:
     """`sent 200  reference=…`, or `rejected 400  f_port: …`."""
     words = [f"{response.get('status')} {response.get('code')}"]
-    if error := response.get("error"):
+    error = response.get("error")
+    if isinstance(error, dict):
         words.append(f"{error.get('kind')}: {error.get('message')}")
     data = response.get("data")
     if isinstance(data, dict):
@@ -150,24 +155,26 @@ def _readable(response: dict[str, Any]) -> str:
     return "  ".join(words)
 
 
-async def _info(connection: Connection, messages: _Messages, base: str) -> dict[str, Any]:
-    """`bridge/info`, which is retained; nothing where no bridge is there."""
+async def _info(connection: Connection, messages: _Messages, base: str) -> BridgeInfo | None:
+    """`bridge/info`, which is retained; None where no bridge is there, or another has written something there."""
     await connection.subscribe([f"{base}/bridge/info"], retained=True)
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, msgspec.MsgspecError, ValueError, RecursionError):
         async with asyncio.timeout(_INFO_S):
             while True:
                 message = await _next(messages)
                 if message.topic == f"{base}/bridge/info":
-                    return _fields(message.payload.decode("utf-8", "replace")) or {}
-    return {}
+                    return msgspec.json.decode(message.payload, type=BridgeInfo)
+    return None
 
 
-def _known(info: dict[str, Any], base: str) -> list[str]:
+def _known(info: BridgeInfo | None, base: str) -> list[str]:
     """The command topics there are; `+` stands for a level of a device."""
-    topics = [f"{base}/bridge/command/{name}" for name in info.get("commands", ())]
-    for backend, about in info.get("backends", {}).items():
-        for name in about.get("commands", ()):
-            subject = about.get("subjects", {}).get(name, "")
+    if info is None:
+        return []
+    topics = [f"{base}/bridge/command/{name}" for name in info.commands]
+    for backend, about in info.backends.items():
+        for name in about.commands:
+            subject = about.subjects.get(name, "")
             topics.append("/".join(filter(None, (base, backend, subject, "command", name))))
     return topics
 

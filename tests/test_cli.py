@@ -55,6 +55,16 @@ async def test_version() -> None:
     assert (told.code, told.out, told.err) == (0, f"ws2mqtt {__version__}\n", "")
 
 
+async def test_check_of_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/\xff\x1b.yaml"
+    Path(os.fsdecode(path)).write_text(GOOD)
+    told = await ran(
+        (*PROGRAM, "check", "-c", os.fsdecode(path)), environment={**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    )
+    assert (told.code, told.err) == (0, "")
+    assert told.out.endswith("\\udcff\\x1b.yaml: ok; backends: lora\n")
+
+
 def test_no_command_is_usage_and_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     shown = capsys.readouterr().out

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bridge.config.findings import Findings, check
 from tests.test_config import LORA, REFUSED, SECRET
@@ -78,6 +80,13 @@ EXCERPTS = [
     ("mqtt: [", "mqtt: ***", 9, 1),
     ("a: 1\n---\nb: 2", "---", 0, 1),
     ("mqtt: {qos: 1, qos: 0}", "mqtt: {qos: 1, qos: 0}", 15, 3),
+    ("mqtt: {password:hunter2, qos: 1}", "mqtt: {password***, qos: 1}", 7, 11),
+    ("mqtt: {password'hunter2', qos: 1}", "mqtt: {password***, qos: 1}", 7, 11),
+    ("mqtt: {password hunter2, qos: 1}", "mqtt: {***, qos: 1}", 7, 3),
+    ("backends: {p: {type: iotpro, password |\n hunter2\n more\n }}", "backends: {p: {type: iotpro, ***", 29, 3),
+    ("mqtt: {tls: {ca_file: hunter2}}", "mqtt: {tls: {ca_file: ***}}", 22, 3),
+    ("mqtt: {password hunter2 x=y, qos: 1}", "mqtt: {***, qos: 1}", 7, 3),
+    ("mqtt: {'" + "\ufeff" * 9 + "': 1, password: hunter2, qosqosqos: 0}", None, 0, 1),
     ("温度: 1", "温度: ***", 0, 4),
     (f"mqtt: {{{'a: 1, ' * 40}qos: 9}}", None, 0, 1),
 ]  # fmt: skip
@@ -90,7 +99,7 @@ def test_the_line_and_its_mark(tmp_path: Path, text: str, excerpt: str | None, c
     pairs = re.findall(r"^ +\d+ \| (.*)\n +\| ( *)(\^+)$", told, re.MULTILINE)
     if excerpt is None:
         assert all(len(line) <= 100 for line, *_ in pairs)
-        assert "9" in [line[len(spaces) : len(spaces) + len(marks)] for line, spaces, marks in pairs]
+        assert "9" not in text or "9" in [line[len(spaces) : len(spaces) + len(marks)] for line, spaces, marks in pairs]
         return
     assert (excerpt, column, width) in [(line, len(spaces), len(marks)) for line, spaces, marks in pairs]
 
@@ -151,3 +160,22 @@ def test_whatever_is_refused_is_pointed_at(tmp_path: Path, text: str) -> None:
 def test_a_bomb_of_aliases_takes_no_time(tmp_path: Path) -> None:
     bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 5))
     assert "a4: unknown key" in said(tmp_path, bomb)
+
+
+SIGNS = [
+    *"ab1 :{}[],-?&*!|>'\"%@`#\\$\t\n\r\ufeff\x85\u2028\x00",
+    "mqtt:\n  ",
+    "password: ",
+    "- ",
+    "<<: ",
+    "${A:-",
+    "---\n",
+]
+
+
+@given(st.binary(max_size=200) | st.lists(st.sampled_from(SIGNS), max_size=60).map("".join).map(str.encode))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+def test_whatever_the_file_holds_it_is_told_in_words(tmp_path: Path, content: bytes) -> None:
+    told = found(tmp_path, content)
+    assert told.good or re.search(r"\d+ problems? in ", told.said)
+    assert all(one.isprintable() for one in told.said.split("\n"))

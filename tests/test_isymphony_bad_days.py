@@ -285,18 +285,19 @@ async def test_garbage_hurts_nobody(mosquitto: Mosquitto, tmp_path: Path, base: 
 
 async def test_half_open_and_closed_in_every_way(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
     async with centre(mosquitto, tmp_path, base, backend={"ping": "300ms", "reconnect": FOREVER}) as pbx:
-        for times, end in enumerate((1001, 1006, 1011, "silence"), 1):
+        for end, words in {1001: "1001", 1006: "broke", 1011: "1011", None: "no pong came in time"}.items():
+            await pbx.platform.connected()
             mark = pbx.mark
-            if isinstance(end, int):
+            if end is not None:
                 await pbx.platform.drop(end)
             else:
                 pbx.platform.freeze()
-            gap = (await pbx.event("gap", mark))["data"]
-            assert gap["reason"]
-            await pbx.platform.admissions(times + 1)
+            # a busy machine may be late with a pong, too: that is one gap more
+            await pbx.home.told("pbx/event/gap", lambda one, words=words: words in one["data"]["reason"], since=mark)
+            await pbx.online(mark)
         scrape = await pbx.home.bridge.scrape()
-        assert scrape.of("ws2mqtt_gaps_total", backend="pbx") == 4
-        assert scrape.of("ws2mqtt_websocket_reconnects_total", backend="pbx", reason="ping") == 1
+        assert scrape.of("ws2mqtt_gaps_total", backend="pbx") >= 4
+        assert scrape.of("ws2mqtt_websocket_reconnects_total", backend="pbx", reason="ping") >= 1
 
 
 async def test_a_platform_that_comes_later(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:

@@ -162,7 +162,7 @@ async def test_token_and_ca_are_read_anew(kube: Kube, certificates: Certificates
         while "holds no token" not in lease.election.trouble:
             await asyncio.sleep(0)
         (folder / "token").unlink()
-        while "No such file" not in lease.election.trouble:
+        while "no such file" not in lease.election.trouble:
             await asyncio.sleep(0)
 
 

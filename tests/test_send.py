@@ -231,13 +231,19 @@ async def test_a_typo_in_the_backend(house: House, send: Sender) -> None:
 
 async def test_a_typo_where_nobody_listens(tmp_path: Path, send: Sender, house: House) -> None:
     async with Mosquitto(tmp_path) as quiet:
-        await keep(quiet, "w/bridge/info", {"backends": {"lora": {"commands": ["reconnect"]}}})
+        await keep(quiet, "w/bridge/info", info(lora=["reconnect"]))
         told = ("--mqtt-url", quiet.url(), "--base-topic", "w", "w/lroa/command/reconnect")
         sent = await send(*told, timeout=10.0)  # not the 15 s it would wait for an answer
         assert sent.code == 1
         assert sent.err == [
             "ws2mqtt: nobody is subscribed to w/lroa/command/reconnect; did you mean w/lora/command/reconnect?"
         ]
+
+
+def info(**backends: list[str]) -> dict[str, Any]:
+    """As a bridge announces itself."""
+    told = {name: {"type": "resiot", "commands": commands, "subjects": {}} for name, commands in backends.items()}
+    return {"version": "0.1.0", "session": "1709622990101", "commands": ["ping"], "backends": told}
 
 
 async def keep(broker: Mosquitto, topic: str, payload: Mapping[str, Any]) -> None:
@@ -392,7 +398,7 @@ async def test_credentials_and_access_rules(tmp_path: Path, send: Sender) -> Non
 async def test_the_broker_goes_while_it_waits(tmp_path: Path, send: Sender) -> None:
     async with Mosquitto(tmp_path) as broker:
         async with Ear(broker.url(), "w/#") as ear:
-            await ear.publish("w/bridge/info", {"commands": ["ping"]}, retain=True)
+            await ear.publish("w/bridge/info", info(), retain=True)
             waiting = asyncio.create_task(
                 send("--mqtt-url", broker.url(), "--base-topic", "w", "w/bridge/command/ping")
             )
@@ -401,6 +407,31 @@ async def test_the_broker_goes_while_it_waits(tmp_path: Path, send: Sender) -> N
         sent = await waiting
     assert (sent.code, sent.out, len(sent.err)) == (1, [], 1)
     assert sent.error.startswith("ws2mqtt: the connection ")
+
+
+# What strangers write
+
+
+@pytest.mark.parametrize("told", ["[1]", '{"backends":[1]}', '{"commands":7}', '{"backends":{"a":1}}', "\x1b[2J", "["])
+async def test_what_is_no_announcement_is_none(tmp_path: Path, send: Sender, told: str) -> None:
+    async with Mosquitto(tmp_path) as broker:
+        async with Ear(broker.url(), "w/#") as ear:
+            await ear.publish("w/bridge/info", told, retain=True)
+        sent = await send("--mqtt-url", broker.url(), "--base-topic", "w", "w/bridge/command/ping", timeout=10.0)
+    assert (sent.code, len(sent.err)) == (1, 1)
+    assert "no bridge has announced itself below w/" in sent.error
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+async def test_a_response_does_not_steer_the_terminal(tmp_path: Path, send: Sender, more: tuple[str, ...]) -> None:
+    evil = {"status": "a\x1b[2J", "code": 502, "final": True, "error": "\x9b2J", "data": {"k\u202e": "\x07"}}
+    async with Mosquitto(tmp_path) as broker, Ear(broker.url(), "w/#") as ear:
+        waiting = asyncio.create_task(send("--mqtt-url", broker.url(), *more, "--base-topic", "w", "w/a/command/x"))
+        asked = Ear.json(await ear.wait_topic("w/a/command/x"))
+        await ear.publish("w/a/response/x", {**evil, "id": asked["id"]})
+        sent = await waiting
+    assert (sent.code, len(sent.out)) == (1, 1)
+    assert sent.out[0].isprintable()
 
 
 # As users run it

@@ -194,10 +194,9 @@ async def test_a_log_without_an_end(mosquitto: Mosquitto, tmp_path: Path, base: 
 
 async def test_a_half_open_socket_is_found_by_pings(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
     async with building(mosquitto, tmp_path, base, simulator(half_open=True), ping="200ms") as home:
-        await home.told("state", lambda one: one["state"] == "offline" and "pong" in one["error"])
-        mark = home.mark
+        told = await home.told("state", lambda one: one["state"] == "offline" and "pong" in one["error"])
         change(home.platform, half_open=False)
-        await home.state("online", since=mark)
+        await home.told("state", lambda one: one["state"] == "online" and one["since"] > told["since"])
         await home.told("event/gap", since=0)
         await well(home, 1)
 

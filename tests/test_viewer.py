@@ -348,3 +348,14 @@ def test_the_status_line_shows_a_bridge_that_is_gone() -> None:
     tally = Tally(Clock())
     tally.count(place("ws2mqtt/bridge/state", "ws2mqtt"), b'{"state":"offline"}')
     assert status(tally, Lines(), 79).startswith("bridge ○")
+
+
+def test_names_without_end_are_bounded() -> None:
+    """Anybody may publish below the base, under any name."""
+    tally = Tally(Clock())
+    for number in range(5000):
+        tally.count(place(f"w/{number}/event/up", "w"), b"")
+        tally.count(place(f"w/{number}/state", "w"), b"{}")
+    assert len(tally.events) + len(tally.signs) < 2100
+    assert sum(tally.events.values()) == 5000
+    assert tally.messages == 10000

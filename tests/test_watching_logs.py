@@ -158,6 +158,24 @@ def test_a_line_has_no_secret_in_any_place(style: Literal["text", "json"]) -> No
         assert told.endswith("ValueError: bad ***\n")
 
 
+def test_a_password_that_is_like_an_address_but_none() -> None:
+    assert Redactor([Secret("ab://[word")])("it said ab://[word") == "it said ***"
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_what_others_said_does_not_steer_the_terminal(style: Literal["text", "json"]) -> None:
+    stream, said = io.StringIO(), "a\x1b[2J\x9b2J\u202eb\x07\ud800 \U000e0001c"
+    logs.set_up(LogOptions("info", style), Redactor(), stream)
+    try:
+        BackendLog("lora").warning(f"lost {said}", extra={"reason": said, "short": "\x9b"})
+    finally:
+        logging.getLogger().handlers.clear()
+    line = stream.getvalue().removesuffix("\n")
+    assert line.isprintable()
+    if style == "json":
+        assert json.loads(line)["reason"] == said, "and programs read the same as ever"
+
+
 # What is expected leaves no traceback
 
 

@@ -12,9 +12,9 @@ from bridge.asyncapi.channels import Backend, Channels
 from bridge.asyncapi.schemas import Schema
 from bridge.backends import PLATFORMS
 from bridge.config import Config
+from bridge.links.failures import PORTS
 from bridge.options import MqttOptions
 
-_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 _DESCRIPTION = """\
 A bridge from WebSockets of IoT and telephony platforms to MQTT. Events are never lost silently and keep their order
 per backend; states are retained, and conflated: the newest wins. A command gets one final response, on its response
@@ -71,7 +71,7 @@ def _servers(mqtt: MqttOptions) -> Schema:
         scheme = parts.scheme.lower()
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         servers["broker" if number == 1 else f"broker-{number}"] = {
-            "host": f"{host}:{parts.port or _PORTS[scheme]}",
+            "host": f"{host}:{parts.port or PORTS[scheme]}",
             "protocol": scheme,
             "protocolVersion": mqtt.version,
             **({"pathname": parts.path or "/mqtt"} if scheme in ("ws", "wss") else {}),

@@ -16,18 +16,16 @@ import yaml
 from msgspec import Struct
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from bridge.config.yamlfile import MAX_DEPTH, below
+from bridge.config.yamlfile import HIDDEN, MAX_DEPTH, below, named, wordy
 
 Schema = dict[str, Any]
 
-HIDDEN = "***"
 _WIDTH = 100  # columns of a line that are shown
 _MAX_NODES = 20_000  # what lies behind is pointed at by what it is in
 _LINES = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")  # as YAML 1.1 counts them
 _SIGNS = " {}[],:?-|>&*!\"'\t"
 _POINTED = ":{}[],?-|>&\"'\t%@`"
 _NAMED = re.compile(r"(\$\{[A-Za-z_][A-Za-z0-9_]*\})")
-_CHUNK = re.compile(r"[^\W\d_]{0,16}|[0-9]{1,9}[^\W\d_]{0,3}")
 _BROKEN_KEY = re.compile(r"[\s-]*[\w.-]{1,64}\s*:(?=\s|$)")
 
 
@@ -166,7 +164,8 @@ class Excerpt:
         first, last = node.start_mark, node.end_mark
         if first.line == last.line:
             written = self._lines[first.line][first.column : last.column]
-            self._put(first.line, first.column, last.column, written if text == node.value else text)
+            is_it = text == node.value and text in written  # PyYAML does not count a BOM as a column
+            self._put(first.line, first.column, last.column, written if is_it else text)
             return
         for line in range(first.line, min(last.line, len(self._lines) - 1) + 1):
             start, end = 0, last.column if line == last.line else len(self._lines[line])
@@ -199,16 +198,11 @@ class Excerpt:
             column = end
 
 
-def _plain(text: str) -> bool:
-    """Whether it reads as words and numbers: what looks like a password does not."""
-    return len(text) <= 64 and all(map(_CHUNK.fullmatch, re.split(r"[\W_]+", text)))
-
-
 def _key(name: str, place: Schema | None) -> str:
     """A key as it may be shown: where keys are known every one, elsewhere such as read as words."""
     if place is None:
-        return name if _plain(name) else HIDDEN
-    return HIDDEN if place.get("writeOnly") or len(name) > 64 else name
+        return name if wordy(name) else HIDDEN
+    return HIDDEN if place.get("writeOnly") or len(name) > 64 else named(name)
 
 
 def _open(value: str, place: Schema | None) -> str:
@@ -216,7 +210,7 @@ def _open(value: str, place: Schema | None) -> str:
     named = _NAMED.split(value)
     if place is not None and not place.get("writeOnly") and len(named) == 1:
         scheme, found, rest = value.partition("://")
-        if _plain(value) and not (found and re.search("[@?=&#%]", rest)):
+        if wordy(value) and not (found and re.search("[@?=&#%]", rest)):
             return value
         if found and scheme.isalpha() and len(scheme) < 8:
             return f"{scheme}://{HIDDEN}"
@@ -226,7 +220,7 @@ def _open(value: str, place: Schema | None) -> str:
 def _broken(line: str, column: int) -> Iterator[tuple[int, int, str]]:
     """A line that is no YAML: its key, and the sign that is pointed at; what is around them may be anything."""
     found = _BROKEN_KEY.match(line)
-    known = found.end() if found and _plain(found[0]) else len(line) - len(line.lstrip(" -\t"))
+    known = found.end() if found and wordy(found[0]) else len(line) - len(line.lstrip(" -\t"))
     for at in range(known):
         yield at, at + 1, "→" if line[at] == "\t" else _printable(line[at])
     pointed = column >= known and line[column : column + 1] in _POINTED

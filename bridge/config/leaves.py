@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bridge.config.yamlfile import Scalar
+from bridge.config.yamlfile import Scalar, wordy
 from bridge.options import Duration, Rate, Secret, Size
 
 WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -53,14 +53,15 @@ def interpolate(text: str, environ: Mapping[str, str]) -> str:
 
 
 def unreadable(path: str) -> str | None:
-    """Why a file cannot be read, None where it can."""
+    """Why a file cannot be read, None where it can. What may be a secret in the place of a file's name is not shown."""
+    shown = path if path.startswith(("/", "./", "../", "~")) or wordy(path) else "the file"
     try:
         if not stat.S_ISREG(Path(path).stat().st_mode):
-            return f"cannot read {path}: not a regular file"
+            return f"cannot read {shown}: not a regular file"
         with Path(path).open("rb"):
             return None
     except OSError as error:
-        return f"cannot read {path}: {error.strerror}"
+        return f"cannot read {shown}: {error.strerror}"
 
 
 def _bool(scalar: Scalar) -> bool:

@@ -21,6 +21,7 @@ Kind = Literal["null", "bool", "int", "float", "text"]
 MAX_BYTES = 2**20  # a thousand backends are some 300 KiB
 MAX_VALUES = 100_000  # counted as if every alias were written out
 MAX_DEPTH = 50
+HIDDEN = "***"
 
 _TAG = "tag:yaml.org,2002:"
 _KINDS: dict[str, Kind] = {
@@ -28,6 +29,9 @@ _KINDS: dict[str, Kind] = {
     "str": "text", "timestamp": "text", "value": "text", "merge": "text",
 }  # fmt: skip
 _PLAIN_KEY = re.compile(r"[\w-]{1,64}", re.ASCII)
+_LONGEST_KEY = 64  # characters that are shown
+_VALUE_IN_KEY = re.compile(r"[:=|>'\"]|(?<=.)[&*!%@`]")  # `password:x` and `password"x"` are keys without a value
+_CHUNK = re.compile(r"[^\W\d_]{0,16}|[0-9]{1,9}[^\W\d_]{0,3}")
 # What the parser quotes is a piece of the file, unless it is one sign or the name of a token such as '<scalar>'.
 _QUOTED = re.compile(r"""(['"])(?!(?:<[a-z ]+>|.)\1).*\1""", re.DOTALL)
 _TOKENS = re.compile(r"""(?:[^'"]|'(?:<[a-z ]+>|[^'])')*""")  # all that is quoted is a sign or a token's name
@@ -60,8 +64,21 @@ def below(path: str, key: str | int) -> str:
     """The path of what is beneath `path`; keys that would not read well in one line are quoted."""
     if isinstance(key, int):
         return f"{path}[{key}]"
-    shown = key if _PLAIN_KEY.fullmatch(key) else json.dumps(key[:64])
+    shown = key if _PLAIN_KEY.fullmatch(key) else json.dumps(named(key))
     return f"{path}.{shown}" if path else shown
+
+
+def named(key: str) -> str:
+    """A key as it may be shown: without what looks like a value that got into it, for want of a space or a colon."""
+    found = _VALUE_IN_KEY.search(key)
+    head = key[: found.start()] if found else key
+    shown = head[:_LONGEST_KEY] if wordy(head) or _PLAIN_KEY.fullmatch(head) else ""
+    return shown if found is None and (shown or not key) else f"{shown}{HIDDEN}"
+
+
+def wordy(text: str) -> bool:
+    """Whether it reads as words and numbers: what looks like a password does not."""
+    return len(text) <= _LONGEST_KEY and all(map(_CHUNK.fullmatch, re.split(r"[\W_]+", text)))
 
 
 def read(path: str) -> str:

@@ -17,6 +17,7 @@ import httpx
 import msgspec
 
 from bridge.backends.session import Answer, Call
+from bridge.links.failures import why
 from bridge.links.tls import compare, pinned, tls_context
 from bridge.options import BackendOptions, Secret, revealed
 
@@ -39,10 +40,13 @@ class Caller:
                 return await self._made(call)
         except TimeoutError:
             return Answer(0, error=f"no answer within {call.deadline:g} s")
-        except ssl.SSLCertVerificationError as error:
-            return Answer(0, error=f"the server's certificate is not accepted: {error.verify_message}")
+        except httpx.LocalProtocolError:  # whose text has the header in it, which may be a token
+            return Answer(0, error="the request cannot be sent: a header holds what HTTP does not carry")
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            return Answer(0, error=str(error) or type(error).__name__)
+            return Answer(0, error=why(error, call.url, self._proxy()))
+
+    def _proxy(self) -> str:
+        return self._options.proxy.reveal() if self._options.proxy else ""
 
     async def close(self) -> None:
         if self._client is not None:
@@ -70,12 +74,14 @@ class Caller:
         async with self._lock:
             if self._client is None:
                 options = self._options
+                if self._proxy().lower().startswith("socks4:"):
+                    raise ValueError("requests do not go through a socks4:// proxy: use socks5:// or http://")
                 context = tls_context(options.tls)
                 if options.tls.fingerprint and url.startswith("https:"):
                     context = await _pinned(url, options.tls.fingerprint, context)
                 self._client = httpx.AsyncClient(
                     verify=context,
-                    proxy=options.proxy.reveal() if options.proxy else None,
+                    proxy=self._proxy() or None,
                     cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                     follow_redirects=False,
                     trust_env=False,

@@ -7,7 +7,6 @@
 """
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,6 +27,7 @@ from websockets.headers import build_authorization_basic
 
 from bridge.backends.session import Dial, Loss
 from bridge.errors import BridgeError
+from bridge.links.failures import why
 from bridge.links.stream import Stream
 from bridge.links.tls import compare, tls_context
 from bridge.model import Instant
@@ -125,7 +125,7 @@ async def open_link(dial: Dial, options: BackendOptions) -> AsyncIterator[Link]:
     try:
         connecting = _prepared(dial, options)
     except (OSError, ValueError, InvalidURI) as error:
-        text = "the url is not a WebSocket URL" if isinstance(error, InvalidURI) else _words(error)
+        text = "the url is not a WebSocket URL" if isinstance(error, InvalidURI) else why(error)
         raise Gone("failed", text) from None
     try:
         socket = await connecting
@@ -140,7 +140,7 @@ async def open_link(dial: Dial, options: BackendOptions) -> AsyncIterator[Link]:
     except InvalidProxyStatus as error:
         raise Gone("failed", f"the proxy answered {error.response.status_code}") from None
     except (OSError, TimeoutError, InvalidHandshake, ProxyError, EOFError, ValueError) as error:
-        raise Gone("failed", _words(error)) from None
+        raise Gone("failed", why(error, revealed(dial.url), _proxy(options))) from None
     assert isinstance(socket, Stream)
     try:
         yield Link(socket, options)
@@ -169,7 +169,7 @@ def _prepared(dial: Dial, options: BackendOptions) -> _Connect:
         url,
         additional_headers=headers,
         compression="deflate",
-        proxy=options.proxy.reveal() if options.proxy else None,
+        proxy=_proxy(options) or None,
         open_timeout=_OPEN_S,
         close_timeout=_SILENT_S,
         ping_interval=options.ping,
@@ -200,12 +200,8 @@ def _seconds(header: str | None) -> float | None:
     return float(header) if header is not None and header.isdecimal() else None
 
 
-def _words(error: BaseException) -> str:
-    if isinstance(error, TimeoutError) and not str(error):
-        return "timed out"
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not accepted: {error.verify_message}"
-    return str(error) or type(error).__name__
+def _proxy(options: BackendOptions) -> str:
+    return options.proxy.reveal() if options.proxy else ""
 
 
 def _gone(closed: ConnectionClosed) -> Gone:
@@ -219,4 +215,4 @@ def _gone(closed: ConnectionClosed) -> Gone:
         told = f"{received.code} {received.reason}".rstrip()
         return Gone("closed", f"the platform closed the connection ({told})", code=int(received.code))
     cause = closed.__cause__
-    return Gone("closed", f"the connection broke: {_words(cause)}" if cause else "the connection broke")
+    return Gone("closed", f"the connection broke: {why(cause)}" if cause else "the connection broke")

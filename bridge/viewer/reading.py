@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from bridge.topics import text_of
+from bridge.watch.logs import escaped
 
 Role = Literal["event", "state", "command", "response", "dead", "bridge", "other"]
 
@@ -121,18 +122,10 @@ def json_line(topic: str, payload: bytes, retain: bool) -> str:
     except (*_BROKEN, NotImplementedError):
         shown |= {"payload": base64.b64encode(payload).decode(), "encoding": "base64"}
         text = msgspec.json.encode(shown).decode()
-    return text if text.isprintable() else "".join(map(_escaped, text))
+    return escaped(text)
 
 
 def _plain(value: Any) -> Any:
     if value is NOT_READ:
         raise TypeError("no JSON value")
     return value
-
-
-def _escaped(character: str) -> str:
-    """C1 controls and the like, which JSON allows, could steer the terminal; they only occur inside of its strings."""
-    if character.isprintable():
-        return character
-    units = character.encode("utf-16-be")
-    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))

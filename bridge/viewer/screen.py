@@ -30,6 +30,7 @@ _TOLD_S = 1.0  # how often the lines left out are counted
 _CLEAR, _HIDE, _SHOW = "\x1b[J", "\x1b[?25l", "\x1b[?25h"
 _SIGNS = {"●": GREEN, "○": RED, "◐": AMBER}
 _AWAY = "no broker"
+_NAMES, _OTHERS = 2000, "others"  # anybody may publish below the base: so many names are counted on their own
 _PAINT = re.compile(r"\x1b\[[\d;]*m")
 
 
@@ -71,10 +72,13 @@ class Tally:
     def count(self, where: Place, payload: bytes) -> None:
         """One message, of any kind."""
         self.messages += 1
+        name = where.backend
+        if name not in self.events and name not in self.signs and len(self.events) + len(self.signs) >= _NAMES:
+            name = _OTHERS
         if where.role == "event":
-            self.events[where.backend] += 1
+            self.events[name] += 1
         elif where.of_backend:
-            self.signs[where.backend] = mark(where, read(payload))[:1]
+            self.signs[name] = mark(where, read(payload))[:1]
 
     def rates(self) -> dict[str, float]:
         """Events per second of each backend that was seen, by name."""

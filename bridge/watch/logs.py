@@ -53,9 +53,12 @@ class Redactor:
 
 def _parts(text: str) -> Iterable[str]:
     """A secret, and where it is a URL the parts of it that are secret on their own, as written and decoded."""
-    if "://" not in text:
+    try:
+        address = urlsplit(text if "://" in text else "")
+    except ValueError:  # a password that only begins like an address
+        address = urlsplit("")
+    if not address.netloc:
         return [text] if len(text) >= _SHORTEST else []
-    address = urlsplit(text)
     values = [pair.partition("=")[2] for pair in address.query.split("&")]
     parts = [part for one in (address.password or "", *values) for part in (one, unquote(one), unquote_plus(one))]
     return [part for part in (text, address.query, *parts) if len(part) >= _SHORTEST_PART]
@@ -76,7 +79,8 @@ class _Text(logging.Formatter):
         level = record.levelname.lower()
         if self._colour:
             level = f"\x1b[{_COLOURS.get(record.levelno, '0')}m{level}\x1b[0m"
-        line = " ".join(filter(None, (moment, level, f"[{backend}]" if backend else "", record.getMessage(), words)))
+        told = escaped(record.getMessage())
+        line = " ".join(filter(None, (moment, level, f"[{backend}]" if backend else "", told, words)))
         return self._redact(line + _trace(record))
 
 
@@ -94,7 +98,7 @@ class _Json(logging.Formatter):
         }
         if trace := _trace(record):
             line["traceback"] = trace.strip()
-        return json.dumps(_clean(line, self._redact), ensure_ascii=False)
+        return escaped(json.dumps(_clean(line, self._redact), ensure_ascii=False))
 
 
 def _clean(value: object, redact: Callable[[str], str]) -> object:
@@ -114,7 +118,23 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False) if " " in text or not text.isprintable() or not text else text
+    whole = " " not in text and text.isprintable() and text
+    return text if whole else escaped(json.dumps(text, ensure_ascii=False))
+
+
+def escaped(text: str) -> str:
+    """With `\\u009b` and the like for what is not printable: escapes, C1 controls and bidi signs steer terminals.
+
+    In JSON they occur only within strings, where they mean the same.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(sign: str) -> str:
+    if sign.isprintable():
+        return sign
+    units = sign.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
 def _trace(record: logging.LogRecord) -> str:

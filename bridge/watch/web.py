@@ -6,6 +6,8 @@ whole, or a stream that goes on until the client or the server ends it.
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
@@ -14,7 +16,7 @@ import h11
 
 from bridge.errors import Fatal
 
-_REQUEST_S = 10.0
+_PATIENCE_S = 10.0
 _TEXT = "text/plain; charset=utf-8"
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _SECURITY = (
@@ -45,8 +47,11 @@ Routes = Mapping[str, Callable[[], Reply | Stream]]
 
 
 @asynccontextmanager
-async def serve(listen: str, routes: Routes) -> AsyncIterator[int]:
-    """Answers GET and HEAD of the routes; gives the port. Raises Fatal where the address cannot be used."""
+async def serve(listen: str, routes: Routes, patience: float = _PATIENCE_S) -> AsyncIterator[int]:
+    """Answers GET and HEAD of the routes; gives the port. Raises Fatal where the address cannot be used.
+
+    patience: seconds for what a connection asks, for each piece of a stream, and for what is left at its end.
+    """
     host, _, port = listen.rpartition(":")
     clients: set[asyncio.Task[None]] = set()
 
@@ -55,11 +60,11 @@ async def serve(listen: str, routes: Routes) -> AsyncIterator[int]:
         assert task is not None
         clients.add(task)
         try:
-            async with asyncio.timeout(_REQUEST_S) as patience:
+            async with asyncio.timeout(patience) as limit:
                 stream = await _converse(reader, writer, routes)
-                patience.reschedule(None)
+                limit.reschedule(None)
                 if stream is not None:
-                    await _flow(reader, writer, *stream)
+                    await _flow(reader, writer, *stream, patience)
         except (OSError, TimeoutError, h11.RemoteProtocolError, h11.LocalProtocolError):
             pass
         except asyncio.CancelledError:
@@ -67,6 +72,8 @@ async def serve(listen: str, routes: Routes) -> AsyncIterator[int]:
         finally:
             clients.discard(task)
             writer.close()
+            if writer.transport.get_write_buffer_size():  # it would wait for the client as long as that likes
+                asyncio.get_running_loop().call_later(patience, _cut, writer)
 
     try:
         server = await asyncio.start_server(connected, host.strip("[]") or None, int(port))
@@ -81,6 +88,13 @@ async def serve(listen: str, routes: Routes) -> AsyncIterator[int]:
         await asyncio.gather(*clients, return_exceptions=True)
         with contextlib.suppress(OSError):
             await server.wait_closed()
+
+
+def _cut(writer: asyncio.StreamWriter) -> None:
+    """Ends it at once, with all that waits for the client, in the kernel too."""
+    with contextlib.suppress(OSError):  # it is closed already
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 async def _converse(
@@ -144,7 +158,11 @@ def _head(connection: h11.Connection, status: int, kind: str, policy: str, more:
 
 
 async def _flow(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: h11.Connection, stream: Stream
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    connection: h11.Connection,
+    stream: Stream,
+    patience: float,
 ) -> None:
     """Sends what comes, until the client is gone or does not take it any more."""
     async with aclosing(stream.chunks) as chunks:
@@ -152,5 +170,5 @@ async def _flow(
             if reader.at_eof():
                 return
             writer.write(connection.send(h11.Data(data=chunk)) or b"")
-            async with asyncio.timeout(_REQUEST_S):
+            async with asyncio.timeout(patience):
                 await writer.drain()

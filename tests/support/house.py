@@ -20,6 +20,7 @@ from tests.support.process import BridgeProcess, Scrape
 Version = Literal["5", "3.1.1"]
 VERSIONS: tuple[Version, ...] = ("5", "3.1.1")
 TOKEN = "5157e0b2c94f4d0f8f1f7a6b3c2d1e00"
+PATIENCE_S = 30.0  # for what happens within a second, on a machine that has none to spare
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
 GATEWAY = "0a1b2c3d4e5f6071"
 FAST = {"initial": "50ms", "max": "200ms"}
@@ -85,7 +86,7 @@ class House:
         self,
         path: str,
         predicate: Callable[[Any], bool] = lambda told: True,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE_S,
         *,
         since: int = 0,
     ) -> Message:
@@ -99,7 +100,7 @@ class House:
         self,
         path: str,
         predicate: Callable[[Any], bool] = lambda told: True,
-        timeout: float = 10.0,
+        timeout: float = PATIENCE_S,
         *,
         since: int = 0,
     ) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from bridge.simulators.smartserver import SmartserverSimOptions, SmartserverSimulator
 from tests.support import matches
 from tests.support.ear import Ear, Message
-from tests.support.house import FAST
+from tests.support.house import FAST, PATIENCE_S
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess
 
@@ -38,7 +38,7 @@ class Building:
         return len(self.ear.messages)
 
     async def told(
-        self, path: str, predicate: Any = lambda told: True, timeout: float = 15.0, *, since: int = 0
+        self, path: str, predicate: Any = lambda told: True, timeout: float = PATIENCE_S, *, since: int = 0
     ) -> Any:
         """What the first fitting message at this path below the backend says; an empty one is None."""
 
@@ -48,7 +48,7 @@ class Building:
         heard = await self.ear.wait_topic(f"{self.base}/hq/{path}", fits, timeout, since=since)
         return json.loads(heard.payload) if heard.payload else None
 
-    async def state(self, state: str, *, since: int = 0, timeout: float = 15.0) -> Any:
+    async def state(self, state: str, *, since: int = 0, timeout: float = PATIENCE_S) -> Any:
         return await self.told("state", lambda told: told["state"] == state, timeout, since=since)
 
     async def command(self, path: str, fields: Mapping[str, Any] | None = None) -> Any:
