@@ -19,10 +19,10 @@ from typing import Any, Self
 
 _CALL_S = 60.0
 _BUILD_S = 300.0
+MACHINE = ("--runtime=runc", "--ulimit=nofile=1024:20000", "--ulimit=nproc=4096:4096")  # where podman runs at all
 # What a careful person gives it; the image has to be content with that.
 HARDENED = (
-    "--runtime=runc", "--ulimit=nofile=1024:20000", "--ulimit=nproc=4096:4096",
-    "--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+    *MACHINE, "--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges",
 )  # fmt: skip
 _SETTINGS = ("cert", "index-url", "extra-index-url", "proxy", "timeout", "trusted-host")  # of this machine's pip
 
