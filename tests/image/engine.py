@@ -107,6 +107,22 @@ class Engine:
         """What may fail, and shows how."""
         return await done(*self._podman(arguments))
 
+    async def first_line(self, *arguments: str) -> str:
+        """What it prints first; that ends it. Raises Broken."""
+        child = await asyncio.create_subprocess_exec(
+            *self._podman(arguments), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        )
+        assert child.stdout is not None
+        try:
+            async with asyncio.timeout(_CALL_S):
+                return (await child.stdout.readline()).decode()
+        except TimeoutError:
+            raise Broken(f"{_line(arguments)}: no line within {_CALL_S:g} s") from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
+
     def _podman(self, arguments: tuple[str | Path, ...]) -> tuple[str | Path, ...]:
         own = ("--cgroup-manager=cgroupfs", "--events-backend=none", f"--tmpdir={self.folder / 'state'}")
         return ("podman", *self._storage, *own, *arguments)

@@ -98,6 +98,14 @@ class Pod:
         answer = await done(*enter, sys.executable, "-I", "-c", _ASK, url, str(told.get("timeoutSeconds", 1)))
         return answer.err if answer.code else ""
 
+    async def first_line(self, *command: str) -> str:
+        """Of a program that is run in it."""
+        return await self._engine.first_line("exec", self.name, *command)
+
+    def files(self, volume: str) -> set[str]:
+        """Names of what is on that volume."""
+        return {one.name for one in (self._folder / volume).iterdir()}
+
     async def most_memory(self) -> int:
         """Bytes that it has had at most."""
         status = Path(f"/proc/{await self._pid()}/status").read_text()
