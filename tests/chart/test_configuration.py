@@ -32,7 +32,7 @@ def secret_keys() -> list[tuple[str, str]]:
     return [(word, key) for name, word in named.items() for key in found[name]]
 
 
-def with_secret(word: str, key: str, value: str) -> dict[str, Any]:
+def with_secret(word: str, key: str, value: object) -> dict[str, Any]:
     if not word:
         return {"mqtt": {"url": "mqtt://b", "username": "u", key: value}}
     return {"backends": {"one": {"type": word, **NEEDED[word], key: value}}}
@@ -104,6 +104,13 @@ def test_a_secret_in_config_makes_a_secret_of_it(word: str, key: str) -> None:
     assert CLASSIFIED in objects.config
     assert objects.holding(CLASSIFIED) == ["Secret"]
     assert objects.of("ConfigMap") == []
+
+
+@pytest.mark.parametrize(("word", "key"), secret_keys())
+def test_a_secret_is_not_a_number(word: str, key: str) -> None:
+    """Helm has made 83 of 0123 before anybody sees it."""
+    said = refused(config=with_secret(word, key, 83))
+    assert f"{key}: Invalid type" in said
 
 
 def test_an_address_is_a_secret_where_the_platform_is_not_known() -> None:
