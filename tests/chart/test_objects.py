@@ -273,6 +273,7 @@ def test_the_readmes_first_commands_render(tmp_path: Path) -> None:
     (values,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     (tmp_path / "my-backends.yaml").write_text(values)
     (install,) = re.findall(r"^helm install (.*)$", section, re.MULTILINE)
+    assert "--wait" in install, "the next one needs a pod that runs"
     command = ["helm", "template", *shlex.split(install.replace("helm/ws2mqtt", str(CHART)))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
