@@ -39,6 +39,17 @@ def name(entry: Entry) -> str:
     return entry.message.payload.decode().rstrip(".")
 
 
+OPENED: list[Spool] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Whatever a test has opened: Python 3.13 warns of a connection that is left to the garbage collector."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 class Process:
     """An outbox with its file, as one process has it; without a file until attach()."""
 
@@ -48,6 +59,7 @@ class Process:
         self.spool = Spool(
             folder, "lora", platform="resiot", session=str(mono), max_bytes=MAX_BYTES, now=lambda: self.at
         )
+        OPENED.append(self.spool)
 
     def attach(self) -> Self:
         found, _ = self.spool.open(self.box.end)

@@ -1,5 +1,6 @@
 """What the chart renders, as objects. Helm is a child process; the same values are rendered once."""
 
+import base64
 import json
 import re
 import subprocess
@@ -19,6 +20,14 @@ RELEASE, NAMESPACE = "w", "iot"
 NAME = "w-ws2mqtt"
 
 Object = dict[str, Any]
+
+
+def content(one: Object) -> dict[str, str]:
+    """The files of a ConfigMap or Secret."""
+    held: dict[str, str] = one.get("data", {})
+    if one["kind"] == "Secret":
+        return {name: base64.b64decode(text).decode() for name, text in held.items()}
+    return held
 
 
 class Rendered(list[Object]):
@@ -56,8 +65,12 @@ class Rendered(list[Object]):
         """The configuration file's text."""
         kept = self.volume("config")
         if "secret" in kept:
-            return str(self.one("Secret", kept["secret"]["secretName"])["stringData"]["ws2mqtt.yaml"])
-        return str(self.one("ConfigMap", kept["configMap"]["name"])["data"]["ws2mqtt.yaml"])
+            return content(self.one("Secret", kept["secret"]["secretName"]))["ws2mqtt.yaml"]
+        return content(self.one("ConfigMap", kept["configMap"]["name"]))["ws2mqtt.yaml"]
+
+    def holding(self, text: str) -> list[str]:
+        """Kinds of the objects in which this text is, in whatever form."""
+        return [one["kind"] for one in self if text in json.dumps([one, content(one)])]
 
     def pods(self) -> Iterator[tuple[str, Object]]:
         """Every pod there will be, as (what it is, its spec): the workload's and the test's."""
@@ -66,9 +79,11 @@ class Rendered(list[Object]):
             yield "test", one["spec"]
 
 
-def rendered(ci: str = "", *, kube: str = "1.32", **values: Any) -> Rendered:
+def rendered(
+    ci: str = "", *, kube: str = "1.32", release: str = RELEASE, namespace: str = NAMESPACE, **values: Any
+) -> Rendered:
     """With the values of that file in ci/, and these over them. Raises AssertionError with what Helm says."""
-    done = _helm(ci, kube, json.dumps(values))
+    done = _helm(ci, kube, json.dumps(values), release=release, namespace=namespace)
     assert done.returncode == 0, done.stderr
     return Rendered(one for one in yaml.safe_load_all(done.stdout) if one)
 
@@ -81,9 +96,11 @@ def refused(**values: Any) -> str:
 
 
 @cache
-def _helm(ci: str, kube: str, values: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+def _helm(
+    ci: str, kube: str, values: str, chart: Path = CHART, *, release: str = RELEASE, namespace: str = NAMESPACE
+) -> subprocess.CompletedProcess[str]:
     files = ["-f", str(CHART / "ci" / f"{ci}-values.yaml")] if ci else []
-    command = ["helm", "template", RELEASE, str(chart), "-n", NAMESPACE, "--kube-version", kube, *files, "-f", "-"]
+    command = ["helm", "template", release, str(chart), "-n", namespace, "--kube-version", kube, *files, "-f", "-"]
     return subprocess.run(command, input=values, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bridge.cli import OK, main
-from tests.chart.rendering import ALL, CHART, NAME, Rendered, refused, rendered
+from tests.chart.rendering import ALL, CHART, NAME, Rendered, content, refused, rendered
 from tests.support.mosquitto import Certificates
 
 LORA: dict[str, Any] = {"type": "resiot", "url_file": "/run/secrets/lora"}
@@ -32,7 +32,7 @@ def secret_keys() -> list[tuple[str, str]]:
     return [(word, key) for name, word in named.items() for key in found[name]]
 
 
-def with_secret(word: str, key: str, value: str) -> dict[str, Any]:
+def with_secret(word: str, key: str, value: object) -> dict[str, Any]:
     if not word:
         return {"mqtt": {"url": "mqtt://b", "username": "u", key: value}}
     return {"backends": {"one": {"type": word, **NEEDED[word], key: value}}}
@@ -79,6 +79,7 @@ def test_every_value_arrives_as_it_was_given() -> None:
             "version": "3.1.1",
             "password": "${P:-}",
             "base_topic": "a/{{ b }}",
+            "client_id": "${CLIENT}",
         },
         "outbox": {"max_bytes": 268435456, "max_age": "7d", "path": "/var/lib/ws2mqtt"},
         "http": {"listen": "[::]:9108"},
@@ -101,8 +102,15 @@ def test_a_secret_in_config_makes_a_secret_of_it(word: str, key: str) -> None:
     value = CLASSIFIED if key == "password" else f"wss://{CLASSIFIED}.example/"
     objects = rendered(config=with_secret(word, key, value))
     assert CLASSIFIED in objects.config
-    assert [one["kind"] for one in objects if CLASSIFIED in json.dumps(one)] == ["Secret"]
+    assert objects.holding(CLASSIFIED) == ["Secret"]
     assert objects.of("ConfigMap") == []
+
+
+@pytest.mark.parametrize(("word", "key"), secret_keys())
+def test_a_secret_is_not_a_number(word: str, key: str) -> None:
+    """Helm has made 83 of 0123 before anybody sees it."""
+    said = refused(config=with_secret(word, key, 83))
+    assert f"{key}: Invalid type" in said
 
 
 def test_an_address_is_a_secret_where_the_platform_is_not_known() -> None:
@@ -113,14 +121,14 @@ def test_an_address_is_a_secret_where_the_platform_is_not_known() -> None:
 @pytest.mark.parametrize(("word", "key"), secret_keys())
 def test_a_placeholder_is_no_secret(word: str, key: str) -> None:
     objects = rendered(config=with_secret(word, key, "wss://h/?token=${TOKEN}"))
-    assert "${TOKEN}" in objects.one("ConfigMap")["data"]["ws2mqtt.yaml"]
+    assert "${TOKEN}" in objects.one("ConfigMap", f"{NAME}-config")["data"]["ws2mqtt.yaml"]
     assert objects.of("Secret") == []
 
 
 @pytest.mark.parametrize("ci", ALL)
 def test_no_secret_is_an_argument(ci: str) -> None:
     objects = rendered(ci, secrets={"lora": CLASSIFIED})
-    assert [one["kind"] for one in objects if CLASSIFIED in json.dumps(one)] == ["Secret"]
+    assert objects.holding(CLASSIFIED) == ["Secret"]
 
 
 def files_of(objects: Rendered) -> list[Any]:
@@ -150,7 +158,29 @@ def test_existing_secrets_are_files(existing: Any, sources: list[Any]) -> None:
 def test_secrets_for_trials_are_files_beside_them() -> None:
     objects = rendered(existingSecret="one", secrets={"lora": "wss://h"})
     assert files_of(objects) == [{"secret": {"name": "one"}}, {"secret": {"name": f"{NAME}-files"}}]
-    assert objects.one("Secret", f"{NAME}-files")["stringData"] == {"lora": "wss://h"}
+    assert content(objects.one("Secret", f"{NAME}-files")) == {"lora": "wss://h"}
+
+
+def test_a_secret_that_is_no_more_goes_from_the_cluster() -> None:
+    """A key that leaves stringData stays in the Secret."""
+    objects = rendered(secrets={"lora": "wss://h"}, config=with_secret("", "password", CLASSIFIED))
+    assert [set(one) & {"data", "stringData"} for one in objects.of("Secret")] == [{"data"}] * 2
+
+
+def test_the_release_takes_no_name_that_a_secret_of_yours_may_have() -> None:
+    """The README's own example calls release and Secret alike."""
+    objects = rendered(config=with_secret("", "password", CLASSIFIED), secrets={"a": "b"}, release="ws2mqtt")
+    assert {one["metadata"]["name"] for one in objects.of("Secret")} == {"ws2mqtt-config", "ws2mqtt-files"}
+
+
+@pytest.mark.parametrize("mqtt", [{"url": "mqtt://b"}, {"client_id": None}, {"client_id": ""}, None])
+def test_two_releases_have_two_client_ids(mqtt: Any) -> None:
+    each = [yaml.safe_load(rendered(config={"mqtt": mqtt}, release=one).config)["mqtt"] for one in ("east", "west")]
+    assert [one["client_id"] for one in each] == ["east-ws2mqtt", "west-ws2mqtt"]
+
+
+def test_a_release_of_the_chart_s_name_has_the_client_id_of_the_program() -> None:
+    assert yaml.safe_load(rendered(release="ws2mqtt").config)["mqtt"]["client_id"] == "ws2mqtt"
 
 
 def test_without_secrets_nothing_is_mounted_for_them() -> None:

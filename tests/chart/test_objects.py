@@ -147,10 +147,25 @@ def test_no_rights_without_a_lease(ci: str) -> None:
     assert not [one["kind"] for one in rendered(ci) if one["kind"] in ("Role", "RoleBinding")]
 
 
-def test_a_release_may_be_called_by_a_number() -> None:
-    for ci in ALL:
-        objects = rendered(ci, fullnameOverride="12", existingSecret="34", serviceAccount={"name": "56"})
-        assert not re.search(r"[nN]ames?': \[?\d", str(objects)), "a number where a text has to be"
+@pytest.mark.parametrize("ci", ALL)
+def test_a_release_may_be_called_by_a_number(ci: str) -> None:
+    names = {"fullnameOverride": "71", "nameOverride": "72", "priorityClassName": "73", "runtimeClassName": "74"}
+    values: dict[str, Any] = {**names, "existingSecret": "75", "serviceAccount": {"name": "76"}}
+    objects = rendered(ci, release="77", namespace="78", **values)
+    found = re.findall(r"'[^']+': 7\d\b", str(objects))
+    assert not found, "a number where a text has to be"
+
+
+@pytest.mark.parametrize("release", ["a" * 53, "a.b", "ws2mqtt", "a" * 51 + "-b"])
+def test_every_name_may_be_one(release: str) -> None:
+    """Source: Kubernetes documentation, "Object Names and IDs": a Service's name is the narrowest."""
+    objects = rendered("full", release=release, serviceAccount={"name": ""}, extraObjects=[])
+    objects += rendered("ha", release=release)
+    for one in objects:
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", one["metadata"]["name"])
+        labels = one["metadata"].get("labels", {}).values()
+        assert all(re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", label) for label in labels)
+    assert all(len(one["metadata"]["name"]) <= 52 for one in objects.of("StatefulSet") + objects.of("Deployment"))
 
 
 def test_service_account() -> None:
@@ -218,8 +233,9 @@ def test_notes_tell_three_commands() -> None:
         ({"config": {"backends": LORA}}, "config.mqtt.url is not set"),
         ({"config": {"mqtt": {"url": "mqtt://b"}}}, "config.backends is empty"),
         ({"config": WHOLE, "persistence": OFF}, "persistence is off"),
-        ({"config": WHOLE | {"outbox": {"path": None}}}, "config.outbox.path is not on the volume"),
-        ({"config": WHOLE | {"outbox": {"path": "/tmp/x"}}}, "config.outbox.path is not on the volume"),
+        ({"config": WHOLE | {"outbox": {"path": None}}}, "config.outbox.path is not set"),
+        ({"config": WHOLE | {"outbox": {"path": "/tmp/x"}}}, "config.outbox.path is not below /var/lib/ws2mqtt"),
+        ({"config": WHOLE | {"outbox": {"path": "/var/lib/ws2mqtt2"}}}, "config.outbox.path is not below"),
         ({"config": WHOLE | {"http": {"listen": "off"}}}, "config.http.listen is off"),
         ({"config": WHOLE, "ha": ON}, "two replicas share no outbox"),
         ({"config": WHOLE, "secrets": {"a": "b"}}, "`secrets` stay readable"),
@@ -234,6 +250,21 @@ def test_notes_warn(values: Any, told: str) -> None:
     assert said.count("WARNING") == 1
 
 
+@pytest.mark.parametrize("values", [{"ha": ON}, {"persistence": OFF}], ids=["two replicas", "no claim"])
+def test_notes_warn_of_an_outbox_elsewhere_without_a_claim_too(values: Any) -> None:
+    said = notes(config=WHOLE | {"outbox": {"path": "/data"}}, **values)
+    assert "config.outbox.path is not below" in " ".join(said.split())
+
+
+# helm test
+
+
+def test_the_pod_of_helm_test_stays_for_its_log() -> None:
+    (pod,) = rendered().of("Pod")
+    notes = pod["metadata"]["annotations"]
+    assert notes == {"helm.sh/hook": "test", "helm.sh/hook-delete-policy": "before-hook-creation"}
+
+
 # The README
 
 
@@ -242,6 +273,7 @@ def test_the_readmes_first_commands_render(tmp_path: Path) -> None:
     (values,) = re.findall(r"```yaml\n(.*?)```", section, re.DOTALL)
     (tmp_path / "my-backends.yaml").write_text(values)
     (install,) = re.findall(r"^helm install (.*)$", section, re.MULTILINE)
+    assert "--wait" in install, "the next one needs a pod that runs"
     command = ["helm", "template", *shlex.split(install.replace("helm/ws2mqtt", str(CHART)))]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr

@@ -93,6 +93,8 @@ def test_a_mistyped_key_of_each_platform_is_refused(kind: str) -> None:
         ({"certificates": [{}]}, "certificates.0"),
         ({"existingSecret": [{"items": []}]}, "existingSecret"),
         ({"extraEnv": [{"value": "nameless"}]}, "extraEnv.0"),
+        ({"extraEnv": [{"name": "A", "value": 5}]}, "extraEnv.0.value"),
+        ({"extraEnv": [{"name": "A", "valeu": "b"}]}, "extraEnv.0: Additional property valeu"),
         ({"livenessProbe": {"exec": {}}}, "livenessProbe"),
         ({"config": {"mqtt": {"ulr": "mqtt://b"}}}, "config.mqtt: Additional property ulr"),
         ({"config": {"mqtt": {"qos": 2}}}, "config.mqtt.qos"),

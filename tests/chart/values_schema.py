@@ -2,7 +2,8 @@
 
 `python -m tests.chart.values_schema` writes it. Helm 3 and 4 bring different validators; draft 7 is what both know, and
 all references stay within the file. What the chart itself has to know is stricter here than in the program: a port that
-probes can ask, and a time to end that a pod can be given.
+probes can ask, and a time to end that a pod can be given. A secret is no number: the program takes it as it is written,
+but of 0123 or 1e3 Helm has only the value left.
 """
 
 import json
@@ -30,6 +31,10 @@ def _stricter(config: Schema) -> Schema:
     kinds["HttpOptions"] |= {"type": "object", "required": ["listen"]}
     grace = config["properties"]["shutdown_grace"]
     grace["anyOf"] = [one for one in grace["anyOf"] if one != {"$ref": "#/$defs/Variable"}]
+    for kind in kinds.values():
+        for secret in [one for one in kind.get("properties", {}).values() if one.get("writeOnly")]:
+            del secret["anyOf"]
+            secret["type"] = ["string", "null"]
     del config["$schema"]
     return config | {"type": "object", "required": ["http"]}
 

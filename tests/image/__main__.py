@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable
 from pathlib import Path
 
-from tests.image import base, running, still
+from tests.image import base, pods, running, still
 from tests.image.engine import Broken, Engine
 from tests.support import NotSeen
 
@@ -43,6 +43,8 @@ async def checked(folder: Path) -> bool:
             held += [await holds(check.__name__, check(here)) for check in running.CHECKS]
             if not all(held):
                 print(f"the bridge's log:\n{await engine.logs(running.BRIDGE)}", flush=True)
+        async with pods.cluster(engine) as there:
+            held += [await holds(check.__name__, check(there)) for check in pods.CHECKS]
         print(f"{held.count(True)} of {len(held)} hold; {time.monotonic() - begun:.0f} s", flush=True)
         return all(held)
 

@@ -19,10 +19,10 @@ from typing import Any, Self
 
 _CALL_S = 60.0
 _BUILD_S = 300.0
+MACHINE = ("--runtime=runc", "--ulimit=nofile=1024:20000", "--ulimit=nproc=4096:4096")  # where podman runs at all
 # What a careful person gives it; the image has to be content with that.
 HARDENED = (
-    "--runtime=runc", "--ulimit=nofile=1024:20000", "--ulimit=nproc=4096:4096",
-    "--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges",
+    *MACHINE, "--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges",
 )  # fmt: skip
 _SETTINGS = ("cert", "index-url", "extra-index-url", "proxy", "timeout", "trusted-host")  # of this machine's pip
 
@@ -106,6 +106,22 @@ class Engine:
     async def tried(self, *arguments: str | Path) -> Done:
         """What may fail, and shows how."""
         return await done(*self._podman(arguments))
+
+    async def first_line(self, *arguments: str) -> str:
+        """What it prints first; that ends it. Raises Broken."""
+        child = await asyncio.create_subprocess_exec(
+            *self._podman(arguments), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        )
+        assert child.stdout is not None
+        try:
+            async with asyncio.timeout(_CALL_S):
+                return (await child.stdout.readline()).decode()
+        except TimeoutError:
+            raise Broken(f"{_line(arguments)}: no line within {_CALL_S:g} s") from None
+        finally:
+            if child.returncode is None:
+                child.kill()
+            await child.wait()
 
     def _podman(self, arguments: tuple[str | Path, ...]) -> tuple[str | Path, ...]:
         own = ("--cgroup-manager=cgroupfs", "--events-backend=none", f"--tmpdir={self.folder / 'state'}")

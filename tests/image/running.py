@@ -54,12 +54,22 @@ async def scene(engine: Engine) -> AsyncIterator[Scene]:
     config, port = folder / "ws2mqtt.yaml", free_port()
     async with Mosquitto(folder) as broker, Ear(broker.url(), "ws2mqtt/bridge/state", "ws2mqtt/lora/event/gap") as ear:
         here = Scene(engine, broker, ear, port, config)
-        await here.start(PLATFORM, "simulate", "resiot", "--port", "0", "--rate", "20", options=("--network=host",))
-        url = await until(lambda: _address(engine), "the simulator's address")
+        url = await simulated(engine, PLATFORM)
         config.write_text(_CONFIG.format(mqtt=broker.url(), port=port))
         mounts = (f"--volume={config}:{_CONFIG_PLACE}:ro", "--volume=outbox:/var/lib/ws2mqtt")
         await here.start(BRIDGE, options=("--network=host", f"--env=RESIOT_URL={url}", *_NO_SHELL, *mounts))
         yield here
+
+
+async def simulated(engine: Engine, name: str) -> str:
+    """A container that is the platform; its address."""
+    command = (TAG, "simulate", "resiot", "--port", "0", "--rate", "20")
+    await engine.podman("run", "--detach", "--name", name, *HARDENED, "--network=host", *command)
+
+    async def ask() -> str:
+        return (await engine.logs(name)).partition("simulator: ")[2].partition("\n")[0]
+
+    return await until(ask, "the simulator's address")
 
 
 async def until(ask: Callable[[], Awaitable[str]], what: str) -> str:
@@ -71,10 +81,6 @@ async def until(ask: Callable[[], Awaitable[str]], what: str) -> str:
     except TimeoutError:
         raise NotSeen(f"{what}: not within {_PATIENCE_S:g} s") from None
     return told
-
-
-async def _address(engine: Engine) -> str:
-    return (await engine.logs(PLATFORM)).partition("simulator: ")[2].partition("\n")[0]
 
 
 # In this order

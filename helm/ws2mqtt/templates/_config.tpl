@@ -1,5 +1,11 @@
 {{/* What the chart has to know of the configuration; all else in it passes through untouched. */}}
 
+{{/* The file: config, and the release's name as the client id, since two that have the same one throw each other out. */}}
+{{- define "ws2mqtt.config" -}}
+{{- $own := dict "mqtt" (dict "client_id" (include "ws2mqtt.fullname" .)) -}}
+{{- merge (deepCopy .Values.config) $own | toYaml -}}
+{{- end }}
+
 {{/* The port of http.listen; empty where it is off. */}}
 {{- define "ws2mqtt.port" -}}
 {{- .Values.config.http.listen | toString | regexFind "[0-9]+$" -}}
@@ -22,6 +28,11 @@
   {{- end -}}
 {{- end -}}
 {{- range $found }}{{ if not (contains "${" (last . | toString)) }}{{ first . }} {{ end }}{{ end -}}
+{{- end }}
+
+{{/* Of the object that holds the file; the bare name may be that of a Secret which is there already. */}}
+{{- define "ws2mqtt.configName" -}}
+{{- include "ws2mqtt.fullname" . }}-config
 {{- end }}
 
 {{/* ConfigMap, or Secret where the configuration holds a secret itself. */}}

@@ -4,11 +4,14 @@
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* At most 52 signs: a pod's label holds the StatefulSet's name and a hash of 11 behind it, 63 in all. */}}
+{{/*
+At most 52 signs: a pod's label holds the StatefulSet's name and a hash of 11 behind it, 63 in all. A release may have dots
+in its name, a Service may not.
+*/}}
 {{- define "ws2mqtt.fullname" -}}
 {{- $name := include "ws2mqtt.name" . -}}
 {{- $both := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- .Values.fullnameOverride | default $both | trunc 52 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | default $both | replace "." "-" | trunc 52 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "ws2mqtt.serviceAccount" -}}
@@ -17,7 +20,7 @@
 {{- end }}
 
 {{- define "ws2mqtt.selector" -}}
-app.kubernetes.io/name: {{ include "ws2mqtt.name" . }}
+app.kubernetes.io/name: {{ include "ws2mqtt.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 

@@ -48,7 +48,7 @@ spec:
 
 {{- define "ws2mqtt.container" -}}
 {{- with .Values -}}
-image: {{ include "ws2mqtt.image" $ }}
+image: {{ include "ws2mqtt.image" $ | quote }}
 imagePullPolicy: {{ .image.pullPolicy }}
 args:
   - run
@@ -111,9 +111,9 @@ volumeMounts:
 {{- define "ws2mqtt.volumes" -}}
 - name: config
   {{- if eq (include "ws2mqtt.configKind" .) "Secret" }}
-  secret: {secretName: {{ include "ws2mqtt.fullname" . | quote }}, defaultMode: 0440}
+  secret: {secretName: {{ include "ws2mqtt.configName" . | quote }}, defaultMode: 0440}
   {{- else }}
-  configMap: {name: {{ include "ws2mqtt.fullname" . | quote }}, defaultMode: 0440}
+  configMap: {name: {{ include "ws2mqtt.configName" . | quote }}, defaultMode: 0440}
   {{- end }}
 - name: tmp
   emptyDir: {sizeLimit: {{ .Values.tmpSize }}}
@@ -171,10 +171,10 @@ affinity:
 {{/* Which nodes: also of the test's pod. */}}
 {{- define "ws2mqtt.nodes" -}}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
