@@ -16,10 +16,14 @@ import pytest
 from bridge import __version__
 from bridge.asyncapi import document
 from bridge.backends import PLATFORMS
+from bridge.backends.resiot.options import ResiotOptions
 from bridge.cli import main
 from bridge.command_fields import converted
-from bridge.config import load
+from bridge.config import Config, load
 from bridge.errors import BadCommand
+from bridge.options import MqttOptions, Secret
+from tests.backends import examples
+from tests.backends.examples import written
 from tests.backends.samples import SAMPLES
 from tests.support import Publish
 from tests.support.published import Judge
@@ -87,25 +91,71 @@ def test_every_schema_is_one(whole: Any) -> None:
         jsonschema_rs.Draft7Validator({**schema, "components": whole["components"]})
 
 
-def test_what_all_platforms_share_is_explained(whole: Any) -> None:
-    for name in ("ResponsePayload", "CommandError", "BackendState", "Gap", "BridgeState", "BridgeInfo", "Health",
-                 "BackendHealth", "BackendInfo", "LogLevel", "Pong", "Reloaded"):  # fmt: skip
-        for key, one in whole["components"]["schemas"][name]["properties"].items():
-            assert len(one.get("description", "")) > 5, f"{name}.{key}"
+def test_every_field_is_explained(whole: Any, configured: Any) -> None:
+    for made in (whole, configured):
+        fields = [(name, *one) for name, of in made["components"]["schemas"].items() for one in _properties(of)]
+        assert len(fields) > 150
+        assert [(name, key) for name, key, one in fields if len(one.get("description", "")) < 4] == []
 
 
-def test_examples_are_examples_and_generators_find_names(whole: Any) -> None:
-    titles = []
+def _properties(schema: Any) -> Iterator[tuple[str, Any]]:
+    yield from schema.get("properties", {}).items()
+
+
+def test_generators_find_names(whole: Any) -> None:
+    told = [one for one in whole["channels"].values() if "/response/" in one["address"] or "/event/" in one["address"]]
+    titles = {one["messages"]["message"]["payload"]["title"] for one in told}
+    assert {"resiot.application-device.event.up", "resiot.downlink.response"} <= titles
+
+
+# Examples
+
+
+def test_examples_are_what_sessions_and_the_writer_make_of_the_samples() -> None:
+    """Made anew by `python -m tests.backends.examples > bridge/asyncapi/examples.json`."""
+    assert (Path(examples.__file__).parents[2] / "bridge/asyncapi/examples.json").read_text("utf-8") == written()
+
+
+def test_every_example_is_used_and_every_type_of_event_has_one(whole: Any) -> None:
+    used = {name for name, one in whole["channels"].items() if "examples" in one["messages"]["message"]}
+    assert examples.examples().keys() == {name for name in used if ".response." not in name}
+    for word, platform in PLATFORMS.items():
+        told = {name.rpartition(".")[2] for name in used if name.startswith(f"{word}.") and ".event." in name}
+        assert told - {"type"} == set(platform.events)
+        states = {subject.levels for subject in platform.subjects if subject.state is not None}
+        assert len([name for name in used if name.startswith(f"{word}.") and name.endswith(".state")]) == len(states)
+        for spec in platform.commands:
+            assert any(name.startswith(f"{word}.") and name.endswith(f"command.{spec.name}") for name in used)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+@pytest.mark.parametrize("payload", ["json", "msgpack"])
+@pytest.mark.parametrize("envelope", ["structured", "binary"])
+def test_examples_are_valid_in_every_form(version: Any, payload: Any, envelope: Any) -> None:
+    mqtt = MqttOptions(version=version, payload=payload, envelope=envelope, base_topic="a/b")
+    lora = ResiotOptions(url=Secret("ws://h"), ignore=())
+    made = document(Config(mqtt=mqtt, backends={"lora": lora}))
+    found = 0
+    for name, channel in made["channels"].items():
+        message = channel["messages"]["message"]
+        for example in message.get("examples", ()):
+            for part in ("payload", *(("headers",) if "headers" in message else ())):
+                _validator(made, message[part]).validate(example[part])
+                found += 1
+            if ".event." in name and envelope == "structured":
+                assert example["payload"]["source"] == "/a/b/lora"
+    assert found > 20
+
+
+def _validator(made: Any, schema: Any) -> jsonschema_rs.Draft7Validator:
+    return jsonschema_rs.Draft7Validator({"allOf": [schema], "components": made["components"]})
+
+
+def test_examples_of_every_platform_are_valid(whole: Any) -> None:
     for channel in whole["channels"].values():
         message = channel["messages"]["message"]
-        if "/response/" in channel["address"]:
-            (example,) = message["examples"]
-            schema = {**message["payload"], "components": whole["components"]}
-            jsonschema_rs.Draft7Validator(schema).validate(example["payload"])
-        if "/response/" in channel["address"] or "/event/" in channel["address"]:
-            titles.append(message["payload"]["title"])
-    assert len(titles) > 60
-    assert {"resiot.application-device.event.up", "resiot.downlink.response"} <= set(titles)
+        for example in message.get("examples", ()):
+            _validator(whole, message["payload"]).validate(example["payload"])
 
 
 @pytest.mark.parametrize("word", PLATFORMS)
@@ -235,7 +285,8 @@ UP = {
 }  # fmt: skip
 UP_TOPIC = "ws2mqtt/resiot/application/70b3/device/a817/event/up"
 RESPONSE = {"command": "downlink", "status": "sent", "final": True, "code": 200, "time": "2024-03-05T07:16:30.007145Z"}
-NONSENSE = {**RESPONSE, "command": "nonsense", "status": "rejected", "code": 404}
+ERROR = {"kind": "no_such_command", "message": "no command 'nonsense'"}
+NONSENSE = {**RESPONSE, "command": "nonsense", "status": "rejected", "code": 404, "error": ERROR}
 OTHER = {**UP, "source": "/ws2mqtt/isymphony", "type": "isymphony.somethingNew", "data": {"a": 1}}
 STATE = {"state": "online", "since": None, "attempt": 0, "next_retry": None, "error": None, "last_event": None}
 

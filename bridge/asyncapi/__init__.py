@@ -1,7 +1,8 @@
 """The published contract: every topic and payload as an AsyncAPI 3.0 document, made of the types that the code uses.
 
 Nothing is said here that the code does not know: subjects and commands are those of the platforms' registry, payloads
-those of the Structs that are encoded. The tests hold every message on the wire against it.
+those of the Structs that are encoded, examples what real sessions said. The tests hold every message on the wire
+against it.
 """
 
 import copy
@@ -84,6 +85,6 @@ def _attributes(cloud: Schema) -> Schema:
     """The envelope as MQTT 5 user properties, which are all texts."""
     made = copy.deepcopy(cloud)
     del made["properties"]["data"]
-    made["properties"]["replay"] = {"enum": ["true"]}
+    made["properties"]["replay"] = {"description": made["properties"]["replay"]["description"], "enum": ["true"]}
     made["required"] = [name for name in made["required"] if name != "data"]
     return made
