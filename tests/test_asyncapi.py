@@ -25,8 +25,8 @@ from bridge.options import MqttOptions, Secret
 from tests.backends import examples
 from tests.backends.examples import written
 from tests.backends.samples import SAMPLES
-from tests.support import Publish
-from tests.support.published import Judge
+from tests.support import Publish, published
+from tests.support.published import Judge, promised
 
 SECRETS = {"RESIOT_TOKEN": "t0psecret", "P": "passw0rd"}
 CONFIG = """
@@ -335,6 +335,27 @@ def test_the_judge_finds_what_is_not(whole: Any, topic: str, value: Any, part: s
     fault = Judge(whole).fault(said(topic, value))
     assert fault is not None
     assert part in fault
+
+
+def test_the_judge_knows_answers_elsewhere(whole: Any) -> None:
+    judge = Judge(whole)
+    for right in (RESPONSE, NONSENSE):
+        assert judge.answer(said("my/answers", right)) is None
+    wrongs: list[Any] = [{**RESPONSE, "code": 400}, {**RESPONSE, "command": "nonsense"}, {"a": 1}, [], 7]
+    for wrong in wrongs:
+        assert judge.answer(said("my/answers", wrong)) is not None, wrong
+
+
+def test_nothing_below_a_base_topic_escapes_the_judge(tmp_path: Path) -> None:
+    file = tmp_path / "ws2mqtt.yaml"
+    file.write_text(f"mqtt: {{base_topic: {tmp_path.name}}}\nbackends: {{lora: {{type: resiot, url: ws://h}}}}")
+    promised(file, {})
+    published.judge([said(f"{tmp_path.name}/lora/state", STATE), said("elsewhere/x", 1)])
+    published.said(f"{tmp_path.name}/mine", b"1")
+    published.judge([said(f"{tmp_path.name}/mine", 1), said(f"{tmp_path.name}/lora/command/x", 1)])
+    for path, value in (("lroa/state", STATE), ("x", 1), ("lora/state", {})):
+        with pytest.raises(AssertionError, match="not as published"):
+            published.judge([said(f"{tmp_path.name}/{path}", value)])
 
 
 def test_the_judge_looks_at_the_envelope(configured: Any) -> None:
