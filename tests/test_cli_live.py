@@ -16,7 +16,7 @@ from typing import Literal
 import pytest
 
 from bridge.config import Config
-from bridge.demo import SHOWS
+from bridge.demo import SHOWS, _program
 from bridge.options import MqttOptions
 from tests.conftest import MosquittoFactory
 from tests.support import Record
@@ -165,13 +165,24 @@ async def test_what_the_demo_proposes_works_as_it_is_printed(free_port: Callable
     async with running("demo", "--port", str(free_port())) as demo:
         await demo.line(lambda text: "resiot.up" in text)
         subscribe = shlex.split((await demo.line(lambda text: "mosquitto_sub" in text)).partition(":  ")[2])
-        send = shlex.split((await demo.line(lambda text: "ws2mqtt send" in text)).partition(":  ")[2])
-        told, sent = await asyncio.gather(ran((*subscribe, "-C", "60", "-W", "20")), ran((*PROGRAM, *send[1:])))
+        send = shlex.split((await demo.line(lambda text: " send --mqtt-url" in text)).partition(":  ")[2])
+        told, sent = await asyncio.gather(ran((*subscribe, "-C", "60", "-W", "20")), ran(send))
         assert (subscribe[0], told.code, told.err) == ("mosquitto_sub", 0, "")
         assert "ws2mqtt/lora/application/" in told.out
         assert (sent.code, sent.err) == (0, "")
         assert "sent 200" in sent.out
         assert await demo.ended(signal.SIGINT) == 0
+
+
+def test_it_names_itself_as_it_can_be_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "ws2mqtt"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/ws2mqtt", "demo"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert _program() == ".venv/bin/ws2mqtt"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _program() == "ws2mqtt"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
