@@ -38,6 +38,15 @@ _numbers = itertools.count(1)  # of all commands of this process: a reload must 
 
 
 Code = Literal[200, 202, 400, 403, 404, 408, 409, 410, 429, 502, 503]
+CODES: dict[ResponseStatus, tuple[Code, ...]] = {  # what goes with what: 202 is not final, all else is
+    "accepted": (202,),
+    "sent": (202, 200),
+    "succeeded": (200,),
+    "rejected": (400, 403, 404, 409, 429, 503),
+    "expired": (410,),
+    "failed": (502,),
+    "unknown": (408,),
+}
 
 
 class NoFields(Struct, frozen=True, forbid_unknown_fields=True):

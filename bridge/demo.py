@@ -1,9 +1,12 @@
 """`ws2mqtt demo`: the main job with nothing installed: broker, simulators, the bridge between them, and a live view."""
 
 import asyncio
+import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -121,6 +124,14 @@ async def _running(config: Config) -> AsyncIterator[App]:
         await running
 
 
+def _program() -> str:
+    """What to type for this program, here: a virtual environment need not be active."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return f"{sys.executable} -m bridge"
+    return called.name if shutil.which(called.name) else str(called)
+
+
 def _header(app: App, mqtt: MqttOptions) -> list[str]:
     """What to try: lines that can be copied as they are (but for a password, which is not shown)."""
     address, base = urlsplit(mqtt.url[0]), mqtt.base_topic
@@ -133,7 +144,7 @@ def _header(app: App, mqtt: MqttOptions) -> list[str]:
         lines.append(f"Try in another terminal:  mosquitto_sub {where}-p {port} -v -t '{base}/#'")
     return [
         *lines,
-        f"  or a command:  ws2mqtt send --mqtt-url {mqtt.url[0]}{named} {base}/lora/application/70b3d57ed0001122"
+        f"  or a command:  {_program()} send --mqtt-url {mqtt.url[0]}{named} {base}/lora/application/70b3d57ed0001122"
         '/device/a81758fffe0a0b0c/command/downlink \'{"f_port":2,"text":"hi"}\'',
         "Ctrl-C ends it.",
     ]

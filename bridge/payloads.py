@@ -28,7 +28,7 @@ Moment = Annotated[str, Meta(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9
 class CloudEvent(Struct, kw_only=True, omit_defaults=True):
     """One event as it is published; `session`, `sequence`, `recordedtime` and `replay` are extension attributes."""
 
-    specversion: Literal["1.0"]
+    specversion: Annotated[Literal["1.0"], about("of CloudEvents")]
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$"), about("the same for the same thing told again: drop duplicates")]
     source: Annotated[str, about("/<base>/<backend>")]
     type: Annotated[str, about("<platform>.<event type>")]
@@ -40,8 +40,8 @@ class CloudEvent(Struct, kw_only=True, omit_defaults=True):
         str, Meta(pattern="^[0-9]{16,}$"), about("per backend and session from 1: a hole is an event that was dropped")
     ]
     replay: Annotated[bool, about("from the platform's history; absent where it is not")] = False
-    datacontenttype: Literal["application/json"]
-    data: Any
+    datacontenttype: Annotated[Literal["application/json"], about("of data")]
+    data: Annotated[Any, about("what happened; its form is that of the type")]
 
 
 def _text(text: str) -> bytes:

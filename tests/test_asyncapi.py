@@ -16,13 +16,17 @@ import pytest
 from bridge import __version__
 from bridge.asyncapi import document
 from bridge.backends import PLATFORMS
+from bridge.backends.resiot.options import ResiotOptions
 from bridge.cli import main
 from bridge.command_fields import converted
-from bridge.config import load
+from bridge.config import Config, load
 from bridge.errors import BadCommand
+from bridge.options import MqttOptions, Secret, Tls
+from tests.backends import examples
+from tests.backends.examples import written
 from tests.backends.samples import SAMPLES
-from tests.support import Publish
-from tests.support.published import Judge
+from tests.support import Publish, published
+from tests.support.published import Judge, promised
 
 SECRETS = {"RESIOT_TOKEN": "t0psecret", "P": "passw0rd"}
 CONFIG = """
@@ -87,25 +91,71 @@ def test_every_schema_is_one(whole: Any) -> None:
         jsonschema_rs.Draft7Validator({**schema, "components": whole["components"]})
 
 
-def test_what_all_platforms_share_is_explained(whole: Any) -> None:
-    for name in ("ResponsePayload", "CommandError", "BackendState", "Gap", "BridgeState", "BridgeInfo", "Health",
-                 "BackendHealth", "BackendInfo", "LogLevel", "Pong", "Reloaded"):  # fmt: skip
-        for key, one in whole["components"]["schemas"][name]["properties"].items():
-            assert len(one.get("description", "")) > 5, f"{name}.{key}"
+def test_every_field_is_explained(whole: Any, configured: Any) -> None:
+    for made in (whole, configured):
+        fields = [(name, *one) for name, of in made["components"]["schemas"].items() for one in _properties(of)]
+        assert len(fields) > 150
+        assert [(name, key) for name, key, one in fields if len(one.get("description", "")) < 4] == []
 
 
-def test_examples_are_examples_and_generators_find_names(whole: Any) -> None:
-    titles = []
+def _properties(schema: Any) -> Iterator[tuple[str, Any]]:
+    yield from schema.get("properties", {}).items()
+
+
+def test_generators_find_names(whole: Any) -> None:
+    told = [one for one in whole["channels"].values() if "/response/" in one["address"] or "/event/" in one["address"]]
+    titles = {one["messages"]["message"]["payload"]["title"] for one in told}
+    assert {"resiot.application-device.event.up", "resiot.downlink.response"} <= titles
+
+
+# Examples
+
+
+def test_examples_are_what_sessions_and_the_writer_make_of_the_samples() -> None:
+    """Made anew by `python -m tests.backends.examples > bridge/asyncapi/examples.json`."""
+    assert (Path(examples.__file__).parents[2] / "bridge/asyncapi/examples.json").read_text("utf-8") == written()
+
+
+def test_every_example_is_used_and_every_type_of_event_has_one(whole: Any) -> None:
+    used = {name for name, one in whole["channels"].items() if "examples" in one["messages"]["message"]}
+    assert examples.examples().keys() == {name for name in used if ".response." not in name}
+    for word, platform in PLATFORMS.items():
+        told = {name.rpartition(".")[2] for name in used if name.startswith(f"{word}.") and ".event." in name}
+        assert told - {"type"} == set(platform.events)
+        states = {subject.levels for subject in platform.subjects if subject.state is not None}
+        assert len([name for name in used if name.startswith(f"{word}.") and name.endswith(".state")]) == len(states)
+        for spec in platform.commands:
+            assert any(name.startswith(f"{word}.") and name.endswith(f"command.{spec.name}") for name in used)
+
+
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+@pytest.mark.parametrize("payload", ["json", "msgpack"])
+@pytest.mark.parametrize("envelope", ["structured", "binary"])
+def test_examples_are_valid_in_every_form(version: Any, payload: Any, envelope: Any) -> None:
+    mqtt = MqttOptions(version=version, payload=payload, envelope=envelope, base_topic="a/b")
+    lora = ResiotOptions(url=Secret("ws://h"), ignore=())
+    made = document(Config(mqtt=mqtt, backends={"lora": lora}))
+    found = 0
+    for name, channel in made["channels"].items():
+        message = channel["messages"]["message"]
+        for example in message.get("examples", ()):
+            for part in ("payload", *(("headers",) if "headers" in message else ())):
+                _validator(made, message[part]).validate(example[part])
+                found += 1
+            if ".event." in name and envelope == "structured":
+                assert example["payload"]["source"] == "/a/b/lora"
+    assert found > 20
+
+
+def _validator(made: Any, schema: Any) -> jsonschema_rs.Draft7Validator:
+    return jsonschema_rs.Draft7Validator({"allOf": [schema], "components": made["components"]})
+
+
+def test_examples_of_every_platform_are_valid(whole: Any) -> None:
     for channel in whole["channels"].values():
         message = channel["messages"]["message"]
-        if "/response/" in channel["address"]:
-            (example,) = message["examples"]
-            schema = {**message["payload"], "components": whole["components"]}
-            jsonschema_rs.Draft7Validator(schema).validate(example["payload"])
-        if "/response/" in channel["address"] or "/event/" in channel["address"]:
-            titles.append(message["payload"]["title"])
-    assert len(titles) > 60
-    assert {"resiot.application-device.event.up", "resiot.downlink.response"} <= set(titles)
+        for example in message.get("examples", ()):
+            _validator(whole, message["payload"]).validate(example["payload"])
 
 
 @pytest.mark.parametrize("word", PLATFORMS)
@@ -131,7 +181,10 @@ def test_every_event_and_command_of_a_platform_is_there(whole: Any, word: str) -
 def test_the_bridge_itself(whole: Any) -> None:
     assert whole["asyncapi"] == "3.0.0"
     assert whole["info"]["version"] == __version__
-    assert whole["servers"]["broker"] == {"host": "127.0.0.1:1883", "protocol": "mqtt", "protocolVersion": "5"}
+    will = {"topic": "ws2mqtt/bridge/state", "qos": 1, "retain": True}
+    mqtt = {"clientId": "ws2mqtt", "cleanSession": True, "keepAlive": 30, "lastWill": will, "bindingVersion": "0.2.0"}
+    there = {"host": "127.0.0.1:1883", "protocol": "mqtt", "protocolVersion": "5", "bindings": {"mqtt": mqtt}}
+    assert whole["servers"]["broker"] == there
     own = {f"ws2mqtt/bridge/{one}" for one in ("state", "info", "health")}
     both = {
         f"ws2mqtt/bridge/{way}/{one}"
@@ -180,12 +233,21 @@ def test_actions_of_one_configuration(configured: Any) -> None:
 
 def test_the_brokers(configured: Any) -> None:
     account = {"security": [{"$ref": "#/components/securitySchemes/account"}]}
+    for server in configured["servers"].values():
+        assert server.pop("bindings")["mqtt"]["lastWill"] == {"topic": "a/b/bridge/state", "qos": 0, "retain": True}
     assert configured["servers"] == {
         "broker": {"host": "broker.example:8883", "protocol": "mqtts", "protocolVersion": "5", **account},
         "broker-2": {"host": "[::1]:9001", "protocol": "wss", "protocolVersion": "5", "pathname": "/socket", **account},
     }
     for secret in SECRETS.values():
         assert secret not in json.dumps(configured)
+
+
+def test_a_certificate_is_a_way_to_be_known() -> None:
+    tls = Tls(cert_file="client.pem", key_file="client.key")
+    made = document(Config(mqtt=MqttOptions(url=("mqtts://h",), username="me", tls=tls)))
+    told = [one["$ref"].rpartition("/")[2] for one in made["servers"]["broker"]["security"]]
+    assert [made["components"]["securitySchemes"][one]["type"] for one in told] == ["userPassword", "X509"]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +297,8 @@ UP = {
 }  # fmt: skip
 UP_TOPIC = "ws2mqtt/resiot/application/70b3/device/a817/event/up"
 RESPONSE = {"command": "downlink", "status": "sent", "final": True, "code": 200, "time": "2024-03-05T07:16:30.007145Z"}
-NONSENSE = {**RESPONSE, "command": "nonsense", "status": "rejected", "code": 404}
+ERROR = {"kind": "no_such_command", "message": "no command 'nonsense'"}
+NONSENSE = {**RESPONSE, "command": "nonsense", "status": "rejected", "code": 404, "error": ERROR}
 OTHER = {**UP, "source": "/ws2mqtt/isymphony", "type": "isymphony.somethingNew", "data": {"a": 1}}
 STATE = {"state": "online", "since": None, "attempt": 0, "next_retry": None, "error": None, "last_event": None}
 
@@ -284,6 +347,27 @@ def test_the_judge_finds_what_is_not(whole: Any, topic: str, value: Any, part: s
     fault = Judge(whole).fault(said(topic, value))
     assert fault is not None
     assert part in fault
+
+
+def test_the_judge_knows_answers_elsewhere(whole: Any) -> None:
+    judge = Judge(whole)
+    for right in (RESPONSE, NONSENSE):
+        assert judge.answer(said("my/answers", right)) is None
+    wrongs: list[Any] = [{**RESPONSE, "code": 400}, {**RESPONSE, "command": "nonsense"}, {"a": 1}, [], 7]
+    for wrong in wrongs:
+        assert judge.answer(said("my/answers", wrong)) is not None, wrong
+
+
+def test_nothing_below_a_base_topic_escapes_the_judge(tmp_path: Path) -> None:
+    file = tmp_path / "ws2mqtt.yaml"
+    file.write_text(f"mqtt: {{base_topic: {tmp_path.name}}}\nbackends: {{lora: {{type: resiot, url: ws://h}}}}")
+    promised(file, {})
+    published.judge([said(f"{tmp_path.name}/lora/state", STATE), said("elsewhere/x", 1)])
+    published.said(f"{tmp_path.name}/mine", b"1")
+    published.judge([said(f"{tmp_path.name}/mine", 1), said(f"{tmp_path.name}/lora/command/x", 1)])
+    for path, value in (("lroa/state", STATE), ("x", 1), ("lora/state", {})):
+        with pytest.raises(AssertionError, match="not as published"):
+            published.judge([said(f"{tmp_path.name}/{path}", value)])
 
 
 def test_the_judge_looks_at_the_envelope(configured: Any) -> None:

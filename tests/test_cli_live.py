@@ -15,11 +15,15 @@ from typing import Literal
 
 import pytest
 
+from bridge.config import Config
+from bridge.demo import SHOWS, _program
+from bridge.options import MqttOptions
 from tests.conftest import MosquittoFactory
 from tests.support import Record
 from tests.support.ear import Ear
 from tests.support.house import DEVICE, house, ran, up
 from tests.support.mosquitto import Mosquitto
+from tests.support.published import promise
 
 PROGRAM = (sys.executable, "-m", "bridge")
 
@@ -123,6 +127,15 @@ async def test_watch_with_a_filter(mosquitto: Mosquitto, base: str) -> None:
 # demo
 
 
+async def promised(base: str) -> None:
+    """Whoever listens to a demo holds it against what such a bridge publishes."""
+    backends = {}
+    for one in SHOWS:
+        async with one.simulator() as simulator:
+            backends[one.backend] = one.options(simulator)
+    promise(Config(MqttOptions(base_topic=base), backends=backends))
+
+
 def _calm(text: str) -> bool:
     """Nothing of it says that something went wrong."""
     return not re.search(r"Traceback|auth_failed|offline|error|gap|dead", text)
@@ -135,6 +148,7 @@ async def test_demo_shows_itself_and_ends_in_time(free_port: Callable[[], int]) 
         assert "resiot" in first
         line = await demo.line(lambda text: "resiot.up" in text)
         assert re.match(r"\d\d:\d\d:\d\d lora resiot\.up application/", line)
+        await promised("ws2mqtt")
         versions: tuple[Literal["5", "3.1.1"], ...] = ("5", "3.1.1")
         for version in versions:
             async with Ear(f"mqtt://127.0.0.1:{port}", "ws2mqtt/#", version=version) as ear:
@@ -151,13 +165,24 @@ async def test_what_the_demo_proposes_works_as_it_is_printed(free_port: Callable
     async with running("demo", "--port", str(free_port())) as demo:
         await demo.line(lambda text: "resiot.up" in text)
         subscribe = shlex.split((await demo.line(lambda text: "mosquitto_sub" in text)).partition(":  ")[2])
-        send = shlex.split((await demo.line(lambda text: "ws2mqtt send" in text)).partition(":  ")[2])
-        told, sent = await asyncio.gather(ran((*subscribe, "-C", "60", "-W", "20")), ran((*PROGRAM, *send[1:])))
+        send = shlex.split((await demo.line(lambda text: " send --mqtt-url" in text)).partition(":  ")[2])
+        told, sent = await asyncio.gather(ran((*subscribe, "-C", "60", "-W", "20")), ran(send))
         assert (subscribe[0], told.code, told.err) == ("mosquitto_sub", 0, "")
         assert "ws2mqtt/lora/application/" in told.out
         assert (sent.code, sent.err) == (0, "")
         assert "sent 200" in sent.out
         assert await demo.ended(signal.SIGINT) == 0
+
+
+def test_it_names_itself_as_it_can_be_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "ws2mqtt"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "argv", [".venv/bin/ws2mqtt", "demo"])
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert _program() == ".venv/bin/ws2mqtt"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _program() == "ws2mqtt"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -189,6 +214,7 @@ async def test_demo_on_a_port_that_is_taken() -> None:
 async def test_demo_with_a_broker_of_yours(broker: MosquittoFactory) -> None:
     there = await broker(users={"me": "my-word", "ear": "ear-word"})
     url = there.url().replace("://", "://me:my-word@")
+    await promised("mine")
     async with Ear(there.url(), "mine/#", username="ear", password="ear-word") as ear:
         async with running("demo", "--mqtt-url", url, "--base-topic", "mine", "--seconds", "1.5") as demo:
             await ear.wait_topic("mine/lora/application/+/device/+/event/up", timeout=10)

@@ -186,3 +186,70 @@ def test_a_default_that_is_shown_is_the_default() -> None:
         if "default" in one:
             made = {**one, "$defs": schema()["$defs"], "$schema": DIALECT}
             assert jsonschema_rs.Draft202012Validator(made).is_valid(one["default"]), path
+
+
+# What users were told of the file, in a table by hand: key, default (NONE: not set, MUST: has to be), how it is written
+
+NONE, MUST = None, "must be given"
+BACK_OFF = [("reconnect.initial", "1s", "a duration"), ("reconnect.max", "30s", "a duration")]
+TLS = [("tls.ca_file", NONE, ""), ("tls.cert_file", NONE, ""), ("tls.key_file", NONE, ""), ("tls.insecure", False, "")]
+FILE = [
+    ("mqtt.url", ["mqtt://127.0.0.1:1883"], ""), ("mqtt.version", "5", ""), ("mqtt.client_id", "ws2mqtt", ""),
+    ("mqtt.username", NONE, ""), ("mqtt.password", NONE, ""), ("mqtt.password_file", NONE, ""),
+    ("mqtt.base_topic", "ws2mqtt", ""), ("mqtt.qos", 1, ""), ("mqtt.keepalive", "30s", "a duration"),
+    *((f"mqtt.{key}", *rest) for key, *rest in (*BACK_OFF, *TLS)),
+    ("mqtt.payload", "json", ""), ("mqtt.envelope", "structured", ""),
+    ("outbox.path", NONE, ""), ("outbox.max_bytes", "256MiB", "a size"), ("outbox.max_age", "24h", "a duration"),
+    ("outbox.flush", "50ms", "a duration"), ("http.listen", "127.0.0.1:9108", ""), ("log.level", "info", ""),
+    ("log.format", "text", ""), ("shutdown_grace", "20s", "a duration"),
+]  # fmt: skip
+EVERY_BACKEND = [
+    ("enabled", True, ""), ("required", False, ""), *TLS, ("tls.fingerprint", NONE, ""), ("proxy", NONE, ""),
+    ("proxy_file", NONE, ""), ("reconnect.initial", "1s", "a duration"), ("reconnect.max", "60s", "a duration"),
+    ("ping", "20s", "a duration"), ("idle", "off", "a duration"), ("max_frame", "16MiB", "a size"), ("ignore", [], ""),
+    ("commands.allow", ["*"], ""), ("commands.rate", "5/s", "a rate"),
+]  # fmt: skip
+ACCOUNT = [("url", MUST, ""), ("username", MUST, ""), ("password", MUST, ""), ("password_file", NONE, "")]
+BACKFILL = ("backfill.max", "24h", "a duration")
+OWN: dict[str, list[tuple[str, Any, str]]] = {
+    "resiot": [
+        ("url", MUST, ""), ("url_file", NONE, ""), ("gateway_timeout", "5m", "a duration"), ("ignore", ["rx"], ""),
+    ],
+    "iotpro": [
+        *ACCOUNT, ("keys", [], ""), ("attributes", [], ""), ("profiles", [], ""), ("text_keys", [], ""),
+        ("page_size", 1000, ""), BACKFILL,
+    ],
+    "smartserver": [
+        *ACCOUNT, ("datapoints", [], ""), ("poll", "off", "a duration"), BACKFILL, ("ignore", ["time", "load"], ""),
+    ],
+    "isymphony": [*ACCOUNT, ("filters", {}, ""), ("actions", {}, "")],
+}  # fmt: skip
+
+
+def told(of: Any, at: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Each key as the tables have it."""
+    needed = {*of.get("required", ()), *(name for rule in of.get("allOf", ()) for name in _either(rule))}
+    for name, one in of["properties"].items():
+        inner = schema()["$defs"][one["$ref"].rpartition("/")[2]] | one if "$ref" in one else one
+        if "properties" in inner:
+            yield from told(inner, f"{at}{name}.")
+        elif "const" not in one:
+            form = next((form for form in ("a duration", "a size", "a rate") if f"({form}:" in one["description"]), "")
+            yield f"{at}{name}", MUST if name in needed else one.get("default"), form
+
+
+def _either(rule: Any) -> list[str]:
+    """Of a secret that has to be given: itself, not its file."""
+    return [one["required"][0] for one in rule.get("anyOf", ())][:1]
+
+
+def test_keys_of_the_file_are_those_that_users_were_told() -> None:
+    made = schema()
+    del made["properties"]["backends"]
+    assert sorted(told(made), key=str) == sorted(FILE, key=str)
+
+
+@pytest.mark.parametrize("word", OWN)
+def test_keys_of_a_backend_are_those_that_users_were_told(word: str) -> None:
+    wanted = {one[0]: one for one in (*EVERY_BACKEND, *OWN[word])}
+    assert sorted(told(schema()["$defs"][f"backend-{word}"]), key=str) == sorted(wanted.values(), key=str)

@@ -1,7 +1,8 @@
 """The published contract: every topic and payload as an AsyncAPI 3.0 document, made of the types that the code uses.
 
 Nothing is said here that the code does not know: subjects and commands are those of the platforms' registry, payloads
-those of the Structs that are encoded. The tests hold every message on the wire against it.
+those of the Structs that are encoded, examples what real sessions said. The tests hold every message on the wire
+against it.
 """
 
 import copy
@@ -14,6 +15,7 @@ from bridge.backends import PLATFORMS
 from bridge.config import Config
 from bridge.links.failures import PORTS
 from bridge.options import MqttOptions
+from bridge.topics import join
 
 _DESCRIPTION = """\
 A bridge from WebSockets of IoT and telephony platforms to MQTT. Events are never lost silently and keep their order
@@ -47,7 +49,7 @@ def document(config: Config | None = None) -> Schema:
         "operations": made.operations,
         "components": {
             "schemas": schemas,
-            **({"securitySchemes": {"account": {"type": "userPassword"}}} if mqtt.username else {}),
+            **({"securitySchemes": schemes} if (schemes := _security(mqtt)) else {}),
         },
     }
 
@@ -64,8 +66,15 @@ def _configured(config: Config) -> list[Backend]:
 
 
 def _servers(mqtt: MqttOptions) -> Schema:
-    """The brokers; what an address has behind `?` may be a secret, and is left out."""
-    servers = {}
+    """The brokers, and the bridge's own connection; what an address has behind `?` may be a secret, and is left out."""
+    servers, schemes = {}, _security(mqtt)
+    connection = {
+        "clientId": mqtt.client_id,
+        "cleanSession": True,
+        "keepAlive": int(mqtt.keepalive),
+        "lastWill": {"topic": join(mqtt.base_topic, "bridge", "state"), "qos": mqtt.qos, "retain": True},
+        "bindingVersion": "0.2.0",
+    }
     for number, url in enumerate(mqtt.url, 1):
         parts = urlsplit(url)
         scheme = parts.scheme.lower()
@@ -75,15 +84,22 @@ def _servers(mqtt: MqttOptions) -> Schema:
             "protocol": scheme,
             "protocolVersion": mqtt.version,
             **({"pathname": parts.path or "/mqtt"} if scheme in ("ws", "wss") else {}),
-            **({"security": [{"$ref": "#/components/securitySchemes/account"}]} if mqtt.username else {}),
+            **({"security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in schemes]} if schemes else {}),
+            "bindings": {"mqtt": connection},
         }
     return servers
+
+
+def _security(mqtt: MqttOptions) -> Schema:
+    """What the bridge shows to the broker."""
+    account: Schema = {"account": {"type": "userPassword"}} if mqtt.username else {}
+    return account | ({"certificate": {"type": "X509"}} if mqtt.tls.cert_file else {})
 
 
 def _attributes(cloud: Schema) -> Schema:
     """The envelope as MQTT 5 user properties, which are all texts."""
     made = copy.deepcopy(cloud)
     del made["properties"]["data"]
-    made["properties"]["replay"] = {"enum": ["true"]}
+    made["properties"]["replay"] = {"description": made["properties"]["replay"]["description"], "enum": ["true"]}
     made["required"] = [name for name in made["required"] if name != "data"]
     return made

@@ -3,14 +3,16 @@
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from importlib.resources import files
 from typing import Any, get_args
 
+import msgspec
 from msgspec import Struct, field
 
 from bridge.about import BRIDGE_SPECS, BridgeInfo, BridgeState, Health
 from bridge.asyncapi.schemas import Schema, Schemas
 from bridge.backends.session import CommandSpec, Gap, Platform, Subject
-from bridge.commands import COMMON, CommonFields, ResponsePayload
+from bridge.commands import CODES, COMMON, CommonFields, ResponsePayload
 from bridge.model import UnreadReason
 from bridge.options import BackendOptions, MqttOptions
 from bridge.payloads import CloudEvent
@@ -20,8 +22,11 @@ from bridge.topics import join, matches
 SHARED = (CloudEvent, ResponsePayload, CommonFields, BackendState, Gap, BridgeState, BridgeInfo, Health)
 _LEVEL = re.compile(r"\{(\w+)\}")
 _JSON = "application/json"
+_ID = {"location": "$message.payload#/id", "description": "the sender's own; on MQTT 5 there is Correlation Data, too"}
 _EXTRA = {"type": "object", "description": "the platform's fields that have no name here, under their own names"}
 _CLEARED = "; zero-length when the subject is gone or has another name"
+# By channel, each backend called as its platform: what real sessions made of frames, and commands. The tests make it.
+EXAMPLES: dict[str, Any] = msgspec.json.decode((files(__package__) / "examples.json").read_bytes())
 _PARAMETER = "one level of the topic: any text, with % + # / and control characters percent-encoded, % alone for none"
 
 
@@ -54,6 +59,7 @@ class Channels(Struct):
     def bridge(self) -> None:
         """`<base>/bridge/…`."""
         self.schemas.add("", dict.fromkeys((*SHARED, *_types(BRIDGE_SPECS))))
+        self.schemas.named(ResponsePayload)["allOf"] = [_goes_with(status, codes) for status, codes in CODES.items()]
         for name, kind in (("state", BridgeState), ("info", BridgeInfo)):
             self._says(("bridge", name), "bridge", name, _message(self.schemas.of(kind)), retain=True)
         self._says(("bridge", "health"), "bridge", "health", _message(self.schemas.of(Health)))
@@ -86,6 +92,8 @@ class Channels(Struct):
         for kind in events:
             told = self.schemas.named(kind, scope)
             told["properties"].setdefault("extra", _EXTRA)
+            if (tag := kind.__struct_config__.tag_field) is not None:
+                told["properties"][tag]["description"] = "which event it is, in the platform's word"
             told.pop("additionalProperties", None)
 
     def _subject(self, one: Backend, subject: Subject, scope: str) -> None:
@@ -97,6 +105,7 @@ class Channels(Struct):
         if subject.state is not None:
             said = _message(self.schemas.of(subject.state, scope), f"the latest picture{_CLEARED}")
             place = (one.name, _slug(subject.levels), "state")
+            said |= _examples(_named(one.platform.word, *place[1:]))
             self._says(place, one.name, join(subject.levels, "state"), said, retain=True)
 
     def _event(self, one: Backend, levels: str, kind: str, data: Schema) -> None:
@@ -106,23 +115,28 @@ class Channels(Struct):
         attributes: Schema = {"source": {"const": f"/{source}"}, "type": typed}
         absent = {} if levels else {"not": {"required": ["subject"]}}
         name = kind.strip("{}")
-        title = ".".join(filter(None, (one.platform.word, _slug(levels), "event", name)))  # generators name types by it
+        title = _named(one.platform.word, _slug(levels), "event", name)  # generators name types by it
         said = _event_message(self.mqtt, title, attributes, data, levels, absent) | {"name": told}
+        if title in EXAMPLES:
+            said["examples"] = [_event_example(self.mqtt, {**EXAMPLES[title], "source": f"/{source}"})]
         self._says((one.name, _slug(levels), "event", name), one.name, join(levels, "event", kind), said)
 
     def _command(self, where: str, spec: CommandSpec, levels: str, scope: str) -> None:
         place = (where, _slug(levels))
         body = self.schemas.named(spec.body, scope)
         body["properties"] = {**body["properties"], **self.schemas.named(CommonFields)["properties"]}
-        told = _message(self.schemas.of(spec.body, scope)) | {"name": spec.name}
-        answer: Schema = {"properties": {"command": {"const": spec.name}}}
+        told = _message(self.schemas.of(spec.body, scope)) | {"name": spec.name, "correlationId": _ID}
+        told |= _examples(_named(scope, place[1], "command", spec.name))
+        statuses = [one for one in CODES if spec.sent or 202 not in CODES[one]]
+        answer: Schema = {"properties": {"command": {"const": spec.name}, "status": {"enum": statuses}}}
         if spec.result is None:
             answer["not"] = {"required": ["data"]}
         else:
             answer["properties"]["data"] = self.schemas.of(spec.result, scope)
-        name = ".".join(filter(None, (scope, spec.name, "response")))
+        name = _named(scope, spec.name, "response")
         payload = {"title": name, "allOf": [self.schemas.of(ResponsePayload), answer]}
-        said = _message(payload) | {"name": f"{spec.name}.response", "examples": [_rejected(spec.name)]}
+        said = _message(payload) | {"name": f"{spec.name}.response", "correlationId": _ID}
+        said["examples"] = [_rejected(spec.name)]
         response = self._channel((*place, "response", spec.name), where, join(levels, "response", spec.name), said)
         command = self._channel((*place, "command", spec.name), where, join(levels, "command", spec.name), told)
         self.operations[command] = {
@@ -155,7 +169,7 @@ class Channels(Struct):
     def _channel(
         self, place: tuple[str, ...], where: str, path: str, message: Schema, parameters: Schema | None = None
     ) -> str:
-        name = ".".join(filter(None, place))
+        name = _named(*place)
         found = parameters or {level: {"description": _PARAMETER} for level in _LEVEL.findall(path)}
         address = join(self.mqtt.base_topic, where, path)
         made: Schema = {"address": address, "messages": {"message": message}}
@@ -184,6 +198,35 @@ def _slug(levels: str) -> str:
 
 def _message(payload: Schema, summary: str = "") -> Schema:
     return {**({"summary": summary} if summary else {}), "contentType": _JSON, "payload": payload}
+
+
+def _named(*parts: str) -> str:
+    return ".".join(filter(None, parts))
+
+
+def _goes_with(status: str, codes: Iterable[int]) -> Schema:
+    """What a response with this status says besides; 202 is not final, and what went well has no error."""
+    well = 200 in codes or 202 in codes
+    final = {"if": _is({"code": 202}), "then": _is({"final": False}), "else": _is({"final": True})}
+    error = {"not": {"required": ["error"]}} if well else {"required": ["error"]}
+    return {"if": _is({"status": status}), "then": {"properties": {"code": {"enum": [*codes]}}, **error, **final}}
+
+
+def _is(values: Schema) -> Schema:
+    return {"properties": {name: {"const": value} for name, value in values.items()}}
+
+
+def _examples(name: str) -> Schema:
+    return {"examples": [{"payload": EXAMPLES[name]}]} if name in EXAMPLES else {}
+
+
+def _event_example(mqtt: MqttOptions, event: Schema) -> Schema:
+    """In the form in which events are written; MessagePack as the JSON that it stands for."""
+    if mqtt.envelope == "structured":
+        return {"payload": event}
+    attributes = {name: value for name, value in event.items() if name != "data"}
+    headers = {"headers": attributes | ({"replay": "true"} if "replay" in event else {})}
+    return {"payload": event["data"], **(headers if mqtt.version == "5" else {})}
 
 
 def _rejected(command: str) -> Schema:

@@ -226,7 +226,12 @@ class Talk:
     def begin(self, memory: bytes | None = None, seen: Instant | None = None, *, reached: bool = True) -> None:
         """Starts the session; reached: the platform greets it, as far as it can."""
         self.carry(self.session.started(memory, seen, self.now))
-        for _ in range(100 if reached else 0):
+        if reached:
+            self.greet()
+
+    def greet(self) -> None:
+        """The platform takes every connection and every request, and says what it says first."""
+        for _ in range(100):
             closed = [name for name, is_open in self.links.items() if not is_open]
             greeted = {id_: answer for id_, call in self.calls.items() if (answer := self.samples.greeting(call))}
             if not closed and not greeted:
@@ -237,7 +242,7 @@ class Talk:
                     self.carry(self.session.opened(link, self.now))
             for id_, answer in greeted.items():
                 self.answer(id_, answer)
-        for frame in self.samples.opening if reached else ():
+        for frame in self.samples.opening:
             self.receive("main", frame.encode())
 
     def answer(self, id_: str, answer: Answer) -> None:

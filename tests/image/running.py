@@ -18,9 +18,11 @@ from tests.image.still import TAG, same
 from tests.support import NotSeen, free_port
 from tests.support.ear import Ear
 from tests.support.mosquitto import Mosquitto
+from tests.support.published import promised
 
 BRIDGE, PLATFORM, BARE = "bridge", "platform", "bare"
 _CONFIG_PLACE = "/etc/ws2mqtt/ws2mqtt.yaml"
+_UP = "application/+/device/+/event/up"
 _NO_SHELL = ("--volume=/dev/null:/usr/bin/dash:ro", "--volume=/dev/null:/usr/bin/bash:ro")
 _PATIENCE_S = 30
 _GRACE_S = 30
@@ -52,10 +54,12 @@ async def scene(engine: Engine) -> AsyncIterator[Scene]:
     folder = engine.folder / "scene"
     folder.mkdir()
     config, port = folder / "ws2mqtt.yaml", free_port()
-    async with Mosquitto(folder) as broker, Ear(broker.url(), "ws2mqtt/bridge/state", "ws2mqtt/lora/event/gap") as ear:
+    heard = ("ws2mqtt/bridge/state", "ws2mqtt/lora/event/gap", f"ws2mqtt/lora/{_UP}")
+    async with Mosquitto(folder) as broker, Ear(broker.url(), *heard) as ear:
         here = Scene(engine, broker, ear, port, config)
         url = await simulated(engine, PLATFORM)
         config.write_text(_CONFIG.format(mqtt=broker.url(), port=port))
+        promised(config, {"RESIOT_URL": url})
         mounts = (f"--volume={config}:{_CONFIG_PLACE}:ro", "--volume=outbox:/var/lib/ws2mqtt")
         await here.start(BRIDGE, options=("--network=host", f"--env=RESIOT_URL={url}", *_NO_SHELL, *mounts))
         yield here
@@ -87,7 +91,7 @@ async def until(ask: Callable[[], Awaitable[str]], what: str) -> str:
 
 
 async def an_event_arrives(here: Scene) -> None:
-    topic = "ws2mqtt/lora/application/+/device/+/event/up"
+    topic = f"ws2mqtt/lora/{_UP}"
     told = await ended("mosquitto_sub", "-p", str(here.broker.port), "-t", topic, "-C", "1", "-W", str(_PATIENCE_S))
     same("its type", json.loads(told)["type"], "resiot.up")
 

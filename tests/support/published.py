@@ -35,8 +35,8 @@ class Judge:
 
     def fault(self, message: Publish) -> str | None:
         """What the document has against it."""
-        if "/command/" in message.topic or not message.payload or (message.topic, message.payload) in _SAID:
-            return None  # what others say · what is cleared
+        if _others(message) or not message.payload:  # or: what is cleared
+            return None
         if message.topic not in self._known:
             found = (name for name, address in self._addresses if address.fullmatch(message.topic))
             self._known[message.topic] = next(found, None)
@@ -44,6 +44,16 @@ class Judge:
         if name is not None:
             return self._judged(name, message)
         return self._refusal(message) if "/response/" in message.topic else "no channel has this address"
+
+    def answer(self, message: Publish) -> str | None:
+        """As fault(), of a response that was asked for elsewhere than in its usual place."""
+        try:
+            command = msgspec.json.decode(message.payload)["command"]
+        except (msgspec.DecodeError, TypeError, KeyError):
+            return "nobody of this name was configured, and it is no response"
+        names = [name for name in self._channels if name.endswith(f".response.{command}")]
+        faults = [*(self._judged(name, message) for name in names), self._refusal(message)]
+        return None if None in faults else faults[0]
 
     def _judged(self, name: str, message: Publish) -> str | None:
         said = self._channels[name]["messages"]["message"]
@@ -104,6 +114,11 @@ _SAID: set[tuple[str, bytes]] = set()
 _PROMISES: dict[str, list["_Promise"]] = {}
 
 
+def _others(message: Publish) -> bool:
+    """What the bridge does not say: commands, and a test's own words."""
+    return "/command/" in message.topic or (message.topic, message.payload) in _SAID
+
+
 class _Promise:
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -111,9 +126,17 @@ class _Promise:
         self._judge: Judge | None = None
 
     def fault(self, message: Publish) -> str | None:
+        return self._made.fault(message)
+
+    def stranger(self, message: Publish) -> str | None:
+        """What is neither the bridge's nor a backend's: somebody's own word, or a response to a topic of theirs."""
+        return None if _others(message) else self._made.answer(message)
+
+    @property
+    def _made(self) -> Judge:
         if self._judge is None:
             self._judge = Judge(document(self._config))
-        return self._judge.fault(message)
+        return self._judge
 
 
 def said(topic: str, payload: bytes) -> None:
@@ -124,10 +147,14 @@ def said(topic: str, payload: bytes) -> None:
 def promised(file: Path, environ: Mapping[str, str]) -> None:
     """A bridge is given this configuration; one that it will refuse promises nothing."""
     try:
-        made = load(str(file), environ)
+        promise(load(str(file), environ))
     except BadConfig:
         return
-    _PROMISES.setdefault(made.mqtt.base_topic, []).append(_Promise(made))
+
+
+def promise(config: Config) -> None:
+    """As promised(), of one that is no file."""
+    _PROMISES.setdefault(config.mqtt.base_topic, []).append(_Promise(config))
 
 
 def judge(messages: Iterable[Publish]) -> None:
@@ -138,7 +165,8 @@ def judge(messages: Iterable[Publish]) -> None:
             if message.topic.startswith(f"{base}/"):
                 name = message.topic[len(base) + 1 :].partition("/")[0]
                 found = [one.fault(message) for one in promises if name in one.names]
-                if found and None not in found:
+                found = found or [one.stranger(message) for one in promises]
+                if None not in found:
                     faults.setdefault(message.topic, f"{found[0]}\n{message.payload[:600]!r}")
     if faults:
         shown = [f"{topic}: {fault}" for topic, fault in list(faults.items())[:_SHOWN]]

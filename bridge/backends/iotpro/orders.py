@@ -21,6 +21,7 @@ from bridge.backends.iotpro.words import retry_after, words
 from bridge.backends.session import Answer
 from bridge.errors import BadCommand
 from bridge.model import Command, CommandError, Instant, Response
+from bridge.options import about
 
 _UNKNOWN = (0, 408, 504)  # it may have been carried out
 _FAILED = "failed"
@@ -29,24 +30,29 @@ _FAILED = "failed"
 class AttributesBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Fields of `attributes`."""
 
-    values: Annotated[dict[str, Any], Meta(min_length=1)]
-    scope: Literal["SERVER", "SHARED"] = "SERVER"
+    values: Annotated[dict[str, Any], Meta(min_length=1), about("attributes to write, by key")]
+    scope: Annotated[Literal["SERVER", "SHARED"], about("SHARED: the asset's device sees them, too")] = "SERVER"
 
 
 class Rpc(Struct, frozen=True, forbid_unknown_fields=True):
-    """Fields of `rpc`. device: id or name; else the asset's one related device."""
+    """Fields of `rpc`: a call to a device."""
 
-    method: Annotated[str, Meta(min_length=1)]
-    params: Any = {}
-    oneway: bool = False
-    device: Annotated[str, Meta(min_length=1)] | None = None
+    method: Annotated[str, Meta(min_length=1), about("what the device is asked for, in its own words")]
+    params: Annotated[Any, about("any JSON, as the device takes it")] = {}
+    oneway: Annotated[bool, about("true: the device's answer is not waited for")] = False
+    device: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, about("its id or name; left out: the asset's one related device")
+    ] = None
 
 
 class Filter(Struct, frozen=True, forbid_unknown_fields=True):
     """Fields of `filter`; what is left out stays."""
 
-    keys: list[str] | dict[str, list[str]] | UnsetType = UNSET
-    profiles: list[str] | UnsetType = UNSET
+    keys: Annotated[
+        list[str] | dict[str, list[str]] | UnsetType,
+        about("time series to follow: a list for all assets, or a map from profile to list"),
+    ] = UNSET
+    profiles: Annotated[list[str] | UnsetType, about("only assets of these; []: all")] = UNSET
 
     def over(self, old: Selection) -> Selection:
         """What is to be in force."""

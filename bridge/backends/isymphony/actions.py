@@ -103,7 +103,7 @@ def faults_of(name: str, action: Action) -> Iterator[tuple[str, str]]:
 def fields_struct(name: str, action: Action) -> type[Struct]:
     """The fields of an action's command: its placeholders, each a text, a number or a boolean, all required."""
     ours = {f"field_{number}": field for number, field in enumerate(action.fields)}  # it may be a Python keyword
-    fields = [(one, Scalar) for one in ours]
+    fields = [(one, Annotated[Scalar, about(f"fills {{{told}}}")]) for one, told in ours.items()]
     return msgspec.defstruct(f"Action_{name}", fields, rename=ours, frozen=True, forbid_unknown_fields=True)
 
 
@@ -151,7 +151,7 @@ def _text(value: Scalar) -> str:
 class Live(Struct, frozen=True, forbid_unknown_fields=True):
     """Fields of `live`: a path below the Live REST root, read with GET."""
 
-    path: str
+    path: Annotated[str, about("relative, without ..: coreServers/getByName/default/users")]
 
     def request(self) -> Request:
         """Raises BadCommand."""

@@ -4,31 +4,32 @@ A field that was not told is UNSET and is not written; null stays null; numbers 
 Source: iSymphony developer documentation: User Login, User Logout, Hangup, Link End, Conference Room Call Leave Event.
 """
 
-from typing import Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import UNSET, Struct, UnsetType
 
 from bridge.backends.session import Subject
+from bridge.options import about
 
 Text = str | None | UnsetType
 Number = int | float | str | None | UnsetType  # the pages write integers; text is passed on as text
 
 
 class Documented(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="type", kw_only=True):
-    """time: ms since 1970."""
+    """What all of these have."""
 
-    time: Number = UNSET
-    core_server_id: Text = UNSET
+    time: Annotated[Number, about("ms since 1970")] = UNSET
+    core_server_id: Annotated[Text, about("the server's id, a new one at each of its starts")] = UNSET
 
 
 class _UserLogin(Documented, frozen=True, kw_only=True):
-    """port: the local one of the client's connection."""
+    """A login to the client interface."""
 
-    user_id: Text = UNSET
-    username: Text = UNSET
-    user_login_id: Text = UNSET
-    ip: Text = UNSET
-    port: Number = UNSET
+    user_id: Annotated[Text, about("the user's id, another after each start")] = UNSET
+    username: Annotated[Text, about("who it is about")] = UNSET
+    user_login_id: Annotated[Text, about("of this login: one user may have several")] = UNSET
+    ip: Annotated[Text, about("of the client")] = UNSET
+    port: Annotated[Number, about("the local one of the client's connection")] = UNSET
 
 
 class UserLogin(_UserLogin, frozen=True, kw_only=True, tag="userLogin"):
@@ -40,16 +41,16 @@ class UserLogout(_UserLogin, frozen=True, kw_only=True, tag="userLogout"):
 
 
 class _Segment(Documented, frozen=True, kw_only=True):
-    """One leg of a call; did: the number by which it came in."""
+    """One leg of a call."""
 
-    call_segment_id: Text = UNSET
-    caller_id_name: Text = UNSET
-    caller_id_number: Text = UNSET
-    did: Text = UNSET
-    extension_id: Text = UNSET
-    extension_number: Text = UNSET
-    user_id: Text = UNSET
-    username: Text = UNSET
+    call_segment_id: Annotated[Text, about("of this leg of the call")] = UNSET
+    caller_id_name: Annotated[Text, about("the name that the call shows")] = UNSET
+    caller_id_number: Annotated[Text, about("the number that the call shows")] = UNSET
+    did: Annotated[Text, about("the number by which it came in")] = UNSET
+    extension_id: Annotated[Text, about("the extension's id, another after each start")] = UNSET
+    extension_number: Annotated[Text, about("the extension")] = UNSET
+    user_id: Annotated[Text, about("the user's id, another after each start")] = UNSET
+    username: Annotated[Text, about("who it is about")] = UNSET
 
 
 class Hangup(_Segment, frozen=True, kw_only=True, tag="hangup"):
@@ -59,29 +60,29 @@ class Hangup(_Segment, frozen=True, kw_only=True, tag="hangup"):
 class ConfRoomCallLeave(_Segment, frozen=True, kw_only=True, tag="confRoomCallLeave"):
     """A leg left a conference room."""
 
-    conference_room_id: Text = UNSET
-    conference_room_name: Text = UNSET
+    conference_room_id: Annotated[Text, about("the room's id, another after each start")] = UNSET
+    conference_room_name: Annotated[Text, about("the room")] = UNSET
 
 
 class LinkEnd(Documented, frozen=True, kw_only=True, tag="linkEnd"):
     """Two legs are no longer linked: hung up, or transferred."""
 
-    call_segment_id_1: Text = UNSET
-    caller_id_name_1: Text = UNSET
-    caller_id_number_1: Text = UNSET
-    did_1: Text = UNSET
-    extension_id_1: Text = UNSET
-    extension_number_1: Text = UNSET
-    user_id_1: Text = UNSET
-    username_1: Text = UNSET
-    call_segment_id_2: Text = UNSET
-    caller_id_name_2: Text = UNSET
-    caller_id_number_2: Text = UNSET
-    did_2: Text = UNSET
-    extension_id_2: Text = UNSET
-    extension_number_2: Text = UNSET
-    user_id_2: Text = UNSET
-    username_2: Text = UNSET
+    call_segment_id_1: Annotated[Text, about("of this leg of the call; of the first leg")] = UNSET
+    caller_id_name_1: Annotated[Text, about("the name that the call shows; of the first leg")] = UNSET
+    caller_id_number_1: Annotated[Text, about("the number that the call shows; of the first leg")] = UNSET
+    did_1: Annotated[Text, about("the number by which it came in; of the first leg")] = UNSET
+    extension_id_1: Annotated[Text, about("the extension's id, another after each start; of the first leg")] = UNSET
+    extension_number_1: Annotated[Text, about("the extension; of the first leg")] = UNSET
+    user_id_1: Annotated[Text, about("the user's id, another after each start; of the first leg")] = UNSET
+    username_1: Annotated[Text, about("who it is about; of the first leg")] = UNSET
+    call_segment_id_2: Annotated[Text, about("of this leg of the call; of the second leg")] = UNSET
+    caller_id_name_2: Annotated[Text, about("the name that the call shows; of the second leg")] = UNSET
+    caller_id_number_2: Annotated[Text, about("the number that the call shows; of the second leg")] = UNSET
+    did_2: Annotated[Text, about("the number by which it came in; of the second leg")] = UNSET
+    extension_id_2: Annotated[Text, about("the extension's id, another after each start; of the second leg")] = UNSET
+    extension_number_2: Annotated[Text, about("the extension; of the second leg")] = UNSET
+    user_id_2: Annotated[Text, about("the user's id, another after each start; of the second leg")] = UNSET
+    username_2: Annotated[Text, about("who it is about; of the second leg")] = UNSET
 
 
 DOCUMENTED: dict[str, type[Documented]] = {
@@ -93,19 +94,22 @@ DOCUMENTED: dict[str, type[Documented]] = {
 }
 
 
-class UserState(Struct, frozen=True):
-    """State of a user: presence "in" | "out" | "unknown", how many logins are open, since when (RFC 3339 UTC)."""
+InOrOut = Literal["in", "out", "unknown"]
 
-    presence: str
-    logins: int
-    time: str
+
+class UserState(Struct, frozen=True):
+    """State of a user: whether somebody is logged in as this."""
+
+    presence: Annotated[InOrOut, about("unknown: after every gap, until told or read")]
+    logins: Annotated[int, about("how many are open")]
+    time: Annotated[str, about("since when, UTC")]
 
 
 class InForce(TypedDict):
-    """In the responses to `filter`."""
+    """In the responses to `filter`: what is in force."""
 
-    filters: dict[str, tuple[str, ...]]
-    warnings: NotRequired[list[str]]
+    filters: Annotated[dict[str, tuple[str, ...]], about("values by property; {}: all events")]
+    warnings: NotRequired[Annotated[list[str], about("what was replaced in them")]]
 
 
 _CALLS = {"dial": Any, "hangup": Hangup, "linkEnd": LinkEnd, "confRoomCallLeave": ConfRoomCallLeave}

@@ -13,6 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from bridge.backends.isymphony.data import InForce
 from bridge.errors import BadCommand
+from bridge.options import about
 
 ALIASES = {"login": "userLogin", "logout": "userLogout"}  # the page's examples; its own events are called otherwise
 
@@ -22,14 +23,17 @@ Wanted = dict[str, tuple[str, ...]]
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     """One filter as the vendor writes it."""
 
-    property: Annotated[str, Meta(min_length=1)]
-    value: str
+    property: Annotated[str, Meta(min_length=1), about("of an event, by the vendor's name")]
+    value: Annotated[str, about("what it has to be; * is any")]
 
 
 class SetFilter(Struct, frozen=True, forbid_unknown_fields=True):
-    """Fields of `filter`: a map of property to values (or one), or the vendor's list; `{}` for all events."""
+    """Fields of `filter`."""
 
-    filters: dict[str, list[str] | str] | list[Entry] | UnsetType = UNSET
+    filters: Annotated[
+        dict[str, list[str] | str] | list[Entry] | UnsetType,
+        about("a map of property to values (or one), or the vendor's list; {}: all events; left out: changes nothing"),
+    ] = UNSET
 
     def wanted(self) -> "Filter | None":
         """None where it is not told. Raises BadCommand."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from msgspec import Struct, field
 
-from bridge.backends.isymphony.data import UserState
+from bridge.backends.isymphony.data import InOrOut, UserState
 from bridge.model import State
 from bridge.topics import level
 
@@ -19,7 +19,7 @@ _MOST = 100_000  # users
 class _User(Struct):
     """logins: by id · nameless: those without one."""
 
-    presence: str = "unknown"
+    presence: InOrOut = "unknown"
     logins: set[str] = field(default_factory=set)
     nameless: int = 0
 

@@ -11,22 +11,27 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bridge.errors import BadCommand
-from bridge.options import Duration
+from bridge.options import Duration, about
 from bridge.topics import text_of
 
 
 class Downlink(Struct, frozen=True, forbid_unknown_fields=True):
     """Fields of `downlink`. Exactly one of payload (base64), payload_hex and text (UTF-8) says what to send."""
 
-    f_port: Annotated[int, Meta(ge=1, le=255)]
-    payload: str | None = None
-    payload_hex: str | None = None
-    text: str | None = None
-    confirmed: bool = False
-    connector: str = ""
-    ws_command: str = ""
-    reference: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}(?!\n)$")] | None = None
-    confirm_timeout: Duration = Duration(86_400.0)
+    f_port: Annotated[int, Meta(ge=1, le=255), about("LoRaWAN FPort")]
+    payload: Annotated[str | None, about("the bytes to send, in base64")] = None
+    payload_hex: Annotated[str | None, about("the bytes to send, as hex")] = None
+    text: Annotated[str | None, about("the bytes to send, as text in UTF-8")] = None
+    confirmed: Annotated[bool, about("the device is to acknowledge it: `succeeded` comes when it has")] = False
+    connector: Annotated[str, about("the platform's id of the way to take; empty: its choice")] = ""
+    ws_command: Annotated[str, about("a command of the platform's own; empty: none")] = ""
+    reference: Annotated[
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,32}(?!\n)$")] | None,
+        about("by which the platform's feedback names it; left out: one of ours"),
+    ] = None
+    confirm_timeout: Annotated[Duration, about("of a confirmed one: how long to wait for the device")] = Duration(
+        86_400.0
+    )
 
     def bytes(self) -> bytes:
         """What the device gets. Raises BadCommand that names the field."""

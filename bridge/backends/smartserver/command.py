@@ -14,7 +14,7 @@ from bridge.backends.smartserver.data import Cleared, InForce, Logged, ReadValue
 from bridge.backends.smartserver.moments import moment
 from bridge.backends.smartserver.talk import Ask
 from bridge.errors import BadCommand
-from bridge.options import Duration
+from bridge.options import Duration, about
 from bridge.times import unix
 
 DATAPOINT, DEVICE = "+/dev/+/+/if/+/+/+", "+/dev/+/+"
@@ -23,11 +23,11 @@ _BARE_NAMES = (3, 20, 114)  # releases before take a datapoint's XIF name as it 
 
 
 class Write(Struct, frozen=True, forbid_unknown_fields=True):
-    """A value, or the name of a preset; priority 1 is the highest, 17 that of a plain write."""
+    """A value, or the name of a preset."""
 
-    value: Any = UNSET
-    preset: str | UnsetType = UNSET
-    priority: Annotated[int, Meta(ge=1, le=NORMAL)] = NORMAL
+    value: Annotated[Any, about("any JSON; of a structured one all fields")] = UNSET
+    preset: Annotated[str | UnsetType, about("the name of a preset, in place of a value")] = UNSET
+    priority: Annotated[int, Meta(ge=1, le=NORMAL), about("1 is the highest, 17 that of a plain write")] = NORMAL
 
     def check(self) -> None:
         """Raises BadCommand."""
@@ -49,7 +49,7 @@ class Write(Struct, frozen=True, forbid_unknown_fields=True):
 class Release(Struct, frozen=True, forbid_unknown_fields=True):
     """Takes back what was written at this priority."""
 
-    priority: Annotated[int, Meta(ge=1, le=NORMAL - 1)]
+    priority: Annotated[int, Meta(ge=1, le=NORMAL - 1), about("at which it was written")]
 
     def request(self, place: str) -> Ask:
         """The vendor's page repeats the number as the body."""
@@ -57,9 +57,9 @@ class Release(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Read(Struct, frozen=True, forbid_unknown_fields=True):
-    """max_age: of the platform's own copy; "0s" makes it ask the device, whose value comes as an event."""
+    """Tells the platform's own copy; where that is too old the device is asked, whose value comes as an event."""
 
-    max_age: Duration | None = None
+    max_age: Annotated[Duration | None, about("of the copy; 0s: the device is asked; left out: as old as it is")] = None
 
     def request(self, place: str) -> Ask:
         aged = "" if self.max_age is None else f"max_age={self.max_age:.10g}&"
@@ -73,7 +73,7 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 class Filter(Struct, frozen=True, forbid_unknown_fields=True):
     """Other globs, until the next start; without any: what is in force."""
 
-    datapoints: tuple[str, ...] | None = None
+    datapoints: Annotated[tuple[str, ...] | None, about("globs over dpQualifiers; left out: only tells")] = None
 
     def check(self) -> None:
         """Raises BadCommand."""
@@ -81,18 +81,18 @@ class Filter(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ClearAlarms(Struct, frozen=True, forbid_unknown_fields=True):
-    """These alarms; without ids: all that are active."""
+    """Takes alarms back."""
 
-    ids: tuple[int | str, ...] | None = None
+    ids: Annotated[tuple[int | str, ...] | None, about("of these; left out: of all that are active")] = None
 
 
 class DataLog(Struct, frozen=True, forbid_unknown_fields=True, rename={"since": "from", "until": "to"}):
-    """What the platform has logged of these datapoints after `from`, up to and with `to`: RFC 3339 with a zone."""
+    """What the platform has logged of these datapoints, told as `log` events."""
 
-    datapoints: tuple[str, ...]
-    since: str
-    until: str
-    limit: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
+    datapoints: Annotated[tuple[str, ...], about("globs over dpQualifiers")]
+    since: Annotated[str, about("not with it: RFC 3339 with a zone, 2025-03-02T07:00:00Z")]
+    until: Annotated[str, about("with it: RFC 3339 with a zone")]
+    limit: Annotated[int, Meta(ge=1, le=10_000_000), about("at most so many entries")] = 10_000
 
     def check(self) -> None:
         """Raises BadCommand."""
