@@ -279,6 +279,7 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     ("mqtt: {url: 'mqtt://a/topic'}", "mqtt.url", "has a path"),
     ("mqtt: {url: 'ws://a/#x'}", "mqtt.url", "has a #"),
     (f"mqtt: {{url: [mqtt://a, 'mqtt://me:{SECRET}@b']}}", "mqtt.url[1]", "give mqtt.username and mqtt.password"),
+    (f"mqtt: {{url: 'ws://me:12/{SECRET}@b'}}", "mqtt.url", "give mqtt.username and mqtt.password"),
     ("mqtt: {keepalive: 500ms}", "mqtt.keepalive", "between 1s and 65535s"),
     ("mqtt: {keepalive: 24h}", "mqtt.keepalive", "between 1s and 65535s"),
     ("mqtt: {client_id: ' '}", "mqtt.client_id", "must not be blank"),

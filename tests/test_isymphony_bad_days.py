@@ -10,7 +10,7 @@ import pytest
 from bridge.simulators.isymphony import Faults, IsymphonySimOptions, IsymphonySimulator
 from tests.support import free_port
 from tests.support.house import balanced, ran
-from tests.support.isymphony import PASSWORD, centre
+from tests.support.isymphony import PASSWORD, Centre, centre
 from tests.support.mosquitto import Certificates, Mosquitto
 from tests.support.process import PROGRAM
 
@@ -283,6 +283,11 @@ async def test_garbage_hurts_nobody(mosquitto: Mosquitto, tmp_path: Path, base: 
         assert scrape.total("ws2mqtt_events_dropped_total", backend="pbx") == 0
 
 
+async def gap_because(pbx: Centre, words: str, since: int) -> None:
+    """Not the next one: a busy machine may be late with a pong, too, and that is one gap more."""
+    await pbx.home.told("pbx/event/gap", lambda one: words in one["data"]["reason"], since=since)
+
+
 async def test_half_open_and_closed_in_every_way(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
     async with centre(mosquitto, tmp_path, base, backend={"ping": "300ms", "reconnect": FOREVER}) as pbx:
         for end, words in {1001: "1001", 1006: "broke", 1011: "1011", None: "no pong came in time"}.items():
@@ -292,8 +297,7 @@ async def test_half_open_and_closed_in_every_way(mosquitto: Mosquitto, tmp_path:
                 await pbx.platform.drop(end)
             else:
                 pbx.platform.freeze()
-            # a busy machine may be late with a pong, too: that is one gap more
-            await pbx.home.told("pbx/event/gap", lambda one, words=words: words in one["data"]["reason"], since=mark)
+            await gap_because(pbx, words, mark)
             await pbx.online(mark)
         scrape = await pbx.home.bridge.scrape()
         assert scrape.of("ws2mqtt_gaps_total", backend="pbx") >= 4

@@ -232,7 +232,7 @@ def _(made: MqttOptions, bad: Collection[str]) -> Iterator[tuple[str, str]]:
 def _broker_fault(url: str) -> str | None:
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    if "@" in host or ("@" in url and not slash):
+    if "@" in host or "@" in rest.partition("?")[0] or ("@" in url and not slash):
         return "has user info in it: give mqtt.username and mqtt.password instead"
     if scheme.lower() in ("mqtt", "mqtts") and (path or "?" in host):
         return "has a path or a query: only ws:// and wss:// take one (topics begin with mqtt.base_topic)"
