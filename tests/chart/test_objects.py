@@ -176,6 +176,12 @@ def test_service_account() -> None:
     assert mine.of("ServiceAccount") == []
 
 
+@pytest.mark.parametrize(("key", "kind"), [("service", "Service"), ("serviceAccount", "ServiceAccount")])
+def test_annotations_of_one_object(key: str, kind: str) -> None:
+    values: dict[str, Any] = {key: {"annotations": {"a": "b"}}}
+    assert rendered(**values).one(kind)["metadata"]["annotations"] == {"a": "b"}
+
+
 # Network
 
 
