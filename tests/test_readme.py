@@ -53,7 +53,8 @@ def test_the_contents_are_its_headings() -> None:
 def test_every_link_leads_somewhere() -> None:
     anchors = [f"#{anchor(heading)}" for _, heading in README.headings]
     assert len(anchors) == len(set(anchors)), "two headings of one name: a link finds only the first"
-    for link in README.links():
+    assert README.pictures()
+    for link in (*README.links(), *README.pictures()):
         assert link.startswith("https://") or link in anchors or (ROOT / link).exists(), link
 
 

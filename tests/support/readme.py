@@ -13,6 +13,7 @@ README = ROOT / "README.md"
 
 _CELL = re.compile(r"(?<!\\)\|")
 _CODE = re.compile(r"``(.+?)``|`([^`]+)`")
+_PICTURE = re.compile(r"!\[[^\]]+\]\(([^)\s]+)\)")
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
 
 
@@ -58,6 +59,9 @@ class Readme:
             if one.section == section and one.head[: len(head)] == head:
                 return one
         raise LookupError(f"no table {head} under {section!r}")
+
+    def pictures(self) -> list[str]:
+        return [link for line in self.prose for link in _PICTURE.findall(line)]
 
     def links(self) -> list[str]:
         return [link for line in self.prose for link in _LINK.findall(line)]
