@@ -21,7 +21,7 @@ from bridge.cli import main
 from bridge.command_fields import converted
 from bridge.config import Config, load
 from bridge.errors import BadCommand
-from bridge.options import MqttOptions, Secret
+from bridge.options import MqttOptions, Secret, Tls
 from tests.backends import examples
 from tests.backends.examples import written
 from tests.backends.samples import SAMPLES
@@ -181,7 +181,10 @@ def test_every_event_and_command_of_a_platform_is_there(whole: Any, word: str) -
 def test_the_bridge_itself(whole: Any) -> None:
     assert whole["asyncapi"] == "3.0.0"
     assert whole["info"]["version"] == __version__
-    assert whole["servers"]["broker"] == {"host": "127.0.0.1:1883", "protocol": "mqtt", "protocolVersion": "5"}
+    will = {"topic": "ws2mqtt/bridge/state", "qos": 1, "retain": True}
+    mqtt = {"clientId": "ws2mqtt", "cleanSession": True, "keepAlive": 30, "lastWill": will, "bindingVersion": "0.2.0"}
+    there = {"host": "127.0.0.1:1883", "protocol": "mqtt", "protocolVersion": "5", "bindings": {"mqtt": mqtt}}
+    assert whole["servers"]["broker"] == there
     own = {f"ws2mqtt/bridge/{one}" for one in ("state", "info", "health")}
     both = {
         f"ws2mqtt/bridge/{way}/{one}"
@@ -230,12 +233,21 @@ def test_actions_of_one_configuration(configured: Any) -> None:
 
 def test_the_brokers(configured: Any) -> None:
     account = {"security": [{"$ref": "#/components/securitySchemes/account"}]}
+    for server in configured["servers"].values():
+        assert server.pop("bindings")["mqtt"]["lastWill"] == {"topic": "a/b/bridge/state", "qos": 0, "retain": True}
     assert configured["servers"] == {
         "broker": {"host": "broker.example:8883", "protocol": "mqtts", "protocolVersion": "5", **account},
         "broker-2": {"host": "[::1]:9001", "protocol": "wss", "protocolVersion": "5", "pathname": "/socket", **account},
     }
     for secret in SECRETS.values():
         assert secret not in json.dumps(configured)
+
+
+def test_a_certificate_is_a_way_to_be_known() -> None:
+    tls = Tls(cert_file="client.pem", key_file="client.key")
+    made = document(Config(mqtt=MqttOptions(url=("mqtts://h",), username="me", tls=tls)))
+    told = [one["$ref"].rpartition("/")[2] for one in made["servers"]["broker"]["security"]]
+    assert [made["components"]["securitySchemes"][one]["type"] for one in told] == ["userPassword", "X509"]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from bridge.asyncapi.schemas import Schema
 from bridge.backends import PLATFORMS
 from bridge.config import Config
 from bridge.options import MqttOptions
+from bridge.topics import join
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 _DESCRIPTION = """\
@@ -48,7 +49,7 @@ def document(config: Config | None = None) -> Schema:
         "operations": made.operations,
         "components": {
             "schemas": schemas,
-            **({"securitySchemes": {"account": {"type": "userPassword"}}} if mqtt.username else {}),
+            **({"securitySchemes": schemes} if (schemes := _security(mqtt)) else {}),
         },
     }
 
@@ -65,8 +66,15 @@ def _configured(config: Config) -> list[Backend]:
 
 
 def _servers(mqtt: MqttOptions) -> Schema:
-    """The brokers; what an address has behind `?` may be a secret, and is left out."""
-    servers = {}
+    """The brokers, and the bridge's own connection; what an address has behind `?` may be a secret, and is left out."""
+    servers, schemes = {}, _security(mqtt)
+    connection = {
+        "clientId": mqtt.client_id,
+        "cleanSession": True,
+        "keepAlive": int(mqtt.keepalive),
+        "lastWill": {"topic": join(mqtt.base_topic, "bridge", "state"), "qos": mqtt.qos, "retain": True},
+        "bindingVersion": "0.2.0",
+    }
     for number, url in enumerate(mqtt.url, 1):
         parts = urlsplit(url)
         scheme = parts.scheme.lower()
@@ -76,9 +84,16 @@ def _servers(mqtt: MqttOptions) -> Schema:
             "protocol": scheme,
             "protocolVersion": mqtt.version,
             **({"pathname": parts.path or "/mqtt"} if scheme in ("ws", "wss") else {}),
-            **({"security": [{"$ref": "#/components/securitySchemes/account"}]} if mqtt.username else {}),
+            **({"security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in schemes]} if schemes else {}),
+            "bindings": {"mqtt": connection},
         }
     return servers
+
+
+def _security(mqtt: MqttOptions) -> Schema:
+    """What the bridge shows to the broker."""
+    account: Schema = {"account": {"type": "userPassword"}} if mqtt.username else {}
+    return account | ({"certificate": {"type": "X509"}} if mqtt.tls.cert_file else {})
 
 
 def _attributes(cloud: Schema) -> Schema:

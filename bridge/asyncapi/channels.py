@@ -22,6 +22,7 @@ from bridge.topics import join, matches
 SHARED = (CloudEvent, ResponsePayload, CommonFields, BackendState, Gap, BridgeState, BridgeInfo, Health)
 _LEVEL = re.compile(r"\{(\w+)\}")
 _JSON = "application/json"
+_ID = {"location": "$message.payload#/id", "description": "the sender's own; on MQTT 5 there is Correlation Data, too"}
 _EXTRA = {"type": "object", "description": "the platform's fields that have no name here, under their own names"}
 _CLEARED = "; zero-length when the subject is gone or has another name"
 # By channel, each backend called as its platform: what real sessions made of frames, and commands. The tests make it.
@@ -124,7 +125,7 @@ class Channels(Struct):
         place = (where, _slug(levels))
         body = self.schemas.named(spec.body, scope)
         body["properties"] = {**body["properties"], **self.schemas.named(CommonFields)["properties"]}
-        told = _message(self.schemas.of(spec.body, scope)) | {"name": spec.name}
+        told = _message(self.schemas.of(spec.body, scope)) | {"name": spec.name, "correlationId": _ID}
         told |= _examples(_named(scope, place[1], "command", spec.name))
         statuses = [one for one in CODES if spec.sent or 202 not in CODES[one]]
         answer: Schema = {"properties": {"command": {"const": spec.name}, "status": {"enum": statuses}}}
@@ -134,7 +135,8 @@ class Channels(Struct):
             answer["properties"]["data"] = self.schemas.of(spec.result, scope)
         name = _named(scope, spec.name, "response")
         payload = {"title": name, "allOf": [self.schemas.of(ResponsePayload), answer]}
-        said = _message(payload) | {"name": f"{spec.name}.response", "examples": [_rejected(spec.name)]}
+        said = _message(payload) | {"name": f"{spec.name}.response", "correlationId": _ID}
+        said["examples"] = [_rejected(spec.name)]
         response = self._channel((*place, "response", spec.name), where, join(levels, "response", spec.name), said)
         command = self._channel((*place, "command", spec.name), where, join(levels, "command", spec.name), told)
         self.operations[command] = {
