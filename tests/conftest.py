@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tests.support import free_port as any_free_port
 from tests.support.mosquitto import Certificates, Mosquitto
 from tests.support.process import BridgeProcess
 from tests.support.scripted import ScriptedBroker
+
+settings.register_profile("house", deadline=None)  # how long an example takes says more of the machine than of us
+settings.load_profile("house")
 
 MosquittoFactory = Callable[..., Awaitable[Mosquitto]]
 ScriptedFactory = Callable[..., Awaitable[ScriptedBroker]]

@@ -537,7 +537,7 @@ def attempt(folder: Path, text: str | bytes, environ: Mapping[str, str]) -> str:
     return said + found.said
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=80)
 @given(tree=_FILE | _ANY)
 def test_any_tree(tmp_path: Path, tree: object) -> None:
     said = attempt(tmp_path, yaml.safe_dump(tree, allow_unicode=False), {})
@@ -553,7 +553,7 @@ def test_any_text(tmp_path: Path, text: str | bytes) -> None:
     attempt(tmp_path, text, {})
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(
     levels=st.lists(_KEYS | st.sampled_from(["", "x"]), min_size=1, max_size=4), value=st.text(max_size=12), file=_FILE
 )

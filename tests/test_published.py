@@ -128,7 +128,7 @@ BODIES: list[tuple[str, str, list[tuple[bool, Any]]]] = [
         (OK, {"filters": [{"property": "type", "value": "hangup"}]}), (NOT, {"filters": [{"property": "type"}]}),
     ]),
     ("isymphony", "live", [(OK, {"path": "coreServers"}), (NOT, {})]),
-    *((word, name, [(OK, {}), (OK, {"id": "a"}), (NOT, {"force": True})]) for word in SUBJECTS for name in sorted(BACKEND)),
+    *((*place, [(OK, {}), (OK, {"id": "a"}), (NOT, {"force": True})]) for place in sorted(product(SUBJECTS, BACKEND))),
     *(("bridge", name, [(OK, {}), (NOT, {"x": 1})]) for name in ("ping", "health", "reload")),
     ("bridge", "log_level", [(OK, {"level": "debug"}), (NOT, {"level": "loud"}), (NOT, {})]),
 ]  # fmt: skip
