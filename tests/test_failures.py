@@ -1,6 +1,7 @@
 """Why the other side was not reached, as every door says it, and what libraries make of the system's errors."""
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -148,13 +149,21 @@ async def test_what_a_proxy_cannot_carry_is_said() -> None:
 
 
 async def test_a_server_without_tls_is_told() -> None:
+    ended = asyncio.Event()
+
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await reader.read()
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        ended.set()
 
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
         url = f"wss://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         with pytest.raises(Gone, match="the server does not speak TLS"):
             async with open_link(Dial("main", url), BackendOptions()):
                 pass
+        async with asyncio.timeout(10):
+            await ended.wait()  # else its socket outlives the test
