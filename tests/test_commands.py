@@ -1024,6 +1024,7 @@ async def test_the_broker_is_lost_between_accepted_and_final(tmp_path: Path) -> 
             stage.sim.faults = SILENT
             asked = await stage.send(DOWNLINK, {"id": "kept", **TEN})
             await asked.said("accepted")
+            await stage.platform_asked(1)
             await broker.stop()
             since = len(stage.bridge.lines)
             await says(stage, Result="Success", Reference=stage.sim.commands[0].reference)
