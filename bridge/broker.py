@@ -307,6 +307,7 @@ def _client(
         tls_context=tls_context(options.tls) if address.scheme in ("mqtts", "wss") else None,
         **versioned,
     )
+    client._client.disable_logger()  # to paho a lost connection is an error; we tell it, in our words
     connection = Connection(version, _client=client, _paho=client._client)
     _listen_below(client._client, connection)
     wired = install(client._client, lambda acks: connection.acknowledged(acks))

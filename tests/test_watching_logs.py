@@ -15,9 +15,10 @@ import pytest
 from bridge.options import LogOptions, Secret
 from bridge.watch import logs
 from bridge.watch.logs import BackendLog, Redactor
-from tests.conftest import MosquittoFactory
+from tests.conftest import MosquittoFactory, ScriptedFactory
 from tests.support.house import DEVICE, FAST, TOKEN, House, house, up
 from tests.support.mosquitto import Mosquitto
+from tests.support.process import BridgeProcess
 
 PASSWORD = 'pass/word: of "the" b\\roker'
 
@@ -210,6 +211,22 @@ async def test_expected_failures_are_told_in_words(
         assert "Traceback" not in home.bridge.log
         assert not [one for one in home.bridge.lines if one.fields.get("level") == "error"]
         assert "never retrieved" not in home.bridge.log
+
+
+async def test_a_broker_that_resets_the_connection_is_told_in_our_words_alone(
+    scripted: ScriptedFactory, base: str, tmp_path: Path
+) -> None:
+    there = await scripted()
+    backends = {"lora": {"type": "resiot", "url": "ws://127.0.0.1:1/"}}
+    config = {"mqtt": {"url": there.url, "base_topic": base, "client_id": base, "reconnect": FAST}}
+    async with BridgeProcess({**config, "backends": backends}, tmp_path) as bridge:
+        await there.wait_publishes(1, f"{base}/lora/state")
+        there.connection(base).cut()
+        told = await bridge.wait_log(lambda one: one.message == "mqtt lost")
+        assert (told.fields["level"], told.fields["reason"]) == ("warning", "the connection broke")
+        await there.wait_connected(base, count=2)
+        assert await bridge.terminate() == 0
+        assert [one for one in bridge.lines if "socket" in one.text or one.fields["level"] == "error"] == []
 
 
 async def test_a_wrong_password_of_the_broker_is_told_in_words(

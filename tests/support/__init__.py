@@ -7,6 +7,8 @@ QoS 2 is not spoken. The codec is strict: a packet the standard forbids raises M
 
 import asyncio
 import contextlib
+import itertools
+import random
 import socket
 import struct
 import time
@@ -550,9 +552,14 @@ class Record(Generic[T]):
         return f"{self._name}: {what}; the last of {len(self.items)}:{last}"
 
 
+_PORTS = range(20_000, 32_000)  # below those that systems give to connections: one might be taken before it is used
+_ports = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nobody has just now, and that no other call will give soon."""
+    for port in _ports:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port is taken")

@@ -7,6 +7,8 @@ the standard is cut off, and leaving the context raises AssertionError.
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -148,7 +150,9 @@ class Connection:
         self.end("cut", gently=True)
 
     def cut(self) -> None:
-        """Ends the TCP connection without a word."""
+        """Resets the TCP connection, without a word."""
+        ended = self._transport.get_extra_info("socket")
+        ended.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.end("cut")
 
     def pause(self) -> None:

@@ -172,7 +172,7 @@ class _Fields:
         euis = [value] if isinstance(value, str) else [] if value in _NOTHING else value
         if not isinstance(euis, list) or not all(isinstance(eui, str) for eui in euis):
             raise WrongShape("GatewayEUIs")
-        return tuple(eui.lower() for eui in euis if eui)
+        return tuple(dict.fromkeys(eui.lower() for eui in euis if eui))  # each once
 
     def payload(self) -> bytes | None:
         """The bytes; what is not hex is kept as `Payload`."""
@@ -291,7 +291,9 @@ def _rx(heard: _Heard) -> tuple[Struct, ...]:
     one = _uplink(heard)
     if not heard.gateways:
         return (one,)
-    radio = {info.gateway_eui: [info] for info in one.rx_info or ()}
+    radio: dict[str, list[RxInfo]] = {}  # with two aerials a gateway has two
+    for info in one.rx_info or ():
+        radio.setdefault(info.gateway_eui, []).append(info)
     return tuple(msgspec.structs.replace(one, gateway_eui=eui, rx_info=radio.get(eui)) for eui in heard.gateways)
 
 

@@ -124,7 +124,7 @@ def _rx(told: _Rx, time: str) -> Usual:
     payload = a2b_hex(told.Payload)
     extra = told.Extra
     app_eui, dev_eui, subject = _device(told.AppEui, told.DevEui)
-    gateways = [eui.lower() for eui in told.GatewayEUIs]
+    gateways = list(dict.fromkeys(map(str.lower, told.GatewayEUIs)))
     rssi = int(extra.rssi) if extra.rssi == int(extra.rssi) else extra.rssi
     data = Uplink(
         dev_eui=dev_eui,
@@ -151,7 +151,7 @@ def _join(told: _Join, time: str) -> Usual:
 
 
 def _alive(told: _Alive, time: str) -> Usual:
-    gateways = [eui.lower() for eui in told.GatewayEUIs]
+    gateways = list(dict.fromkeys(map(str.lower, told.GatewayEUIs)))
     events = [Event(f"gateway/{level(eui)}", "alive", Alive(eui, told.Connector), time) for eui in gateways]
     return Usual(tuple(events), gateways)
 

@@ -259,6 +259,7 @@ LEFT: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]] = 
     "unknown and false": ({"Foo": 0, "Bar": False}, {}, {"Foo": 0, "Bar": False}),
     "gateways": ({"GatewayEUIs": ["AA", "bb"]}, {"rx_info": [{"gateway_eui": "aa"}, {"gateway_eui": "bb"}]}, None),
     "one gateway as text": ({"GatewayEUIs": "AA"}, {"rx_info": [{"gateway_eui": "aa"}]}, None),
+    "a gateway twice": ({"GatewayEUIs": ["AA", "aa"]}, {"rx_info": [{"gateway_eui": "aa"}]}, None),
     "gateways, one empty": ({"GatewayEUIs": ["", "AA"]}, {"rx_info": [{"gateway_eui": "aa"}]}, None),
     "a time in words": ({"DT": "now"}, {}, {"DT": "now"}),
     "Go's zero time": ({"DT": "0001-01-01T00:00:00Z"}, {}, None),
@@ -412,6 +413,16 @@ def test_a_gateway_kind_is_one_event_for_each_gateway() -> None:
     assert told.gateways == ("aa", "bb")
     assert told.data == (Alive("aa", "c"), Alive("bb", "c"))
     assert told.extra == {"DevEui": "x"}
+
+
+def test_a_gateway_with_two_aerials_is_one_event_with_both() -> None:
+    heard = [{"mac": "AA", "rssi": -87}, {"mac": "AA", "rssi": -90}, {"mac": "bb", "rssi": -99}]
+    told = communication({"CommType": "comm_gwrx", "GatewayEUIs": ["AA", "bb", "AA"], "Extra": {"gw": heard}})
+    assert told.gateways == ("aa", "bb")
+    assert [one.rx_info for one in told.data if isinstance(one, Uplink)] == [
+        [RxInfo("aa", -87), RxInfo("aa", -90)],
+        [RxInfo("bb", -99)],
+    ]
 
 
 @pytest.mark.parametrize("kind", ["comm_gwalive", "comm_gwrx"])
@@ -595,6 +606,7 @@ def forms(leaf: Any) -> set[str]:
     return made - {"None"}
 
 
+@example("comm_gwrx", {"GatewayEUIs": ["one", "one"], "Extra": {"rssi": 1}})
 @given(st.sampled_from(sorted(KINDS)), st.fixed_dictionaries({}, optional=FIELDS))
 @settings(deadline=None, print_blob=True, max_examples=300)
 def test_each_leaf_of_a_known_kind_is_found_again(kind: str, fields: dict[str, Any]) -> None:
