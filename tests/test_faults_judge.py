@@ -26,6 +26,7 @@ class Story:
 
     def begin(self) -> Life:
         self.clock += 1.0
+        self.since = self.clock
         self.told.turn(len(self.lives.all) + 1, 0, self.clock)
         return self.lives.begin(self.clock, not self.durable)
 
@@ -61,7 +62,7 @@ class Story:
         self.take(Copy(0, f"ff{sequence:030x}", session, sequence, sequence, Gap(since, until, "closed", session)))
 
     def take(self, copy: Copy) -> None:
-        self.lives.acknowledged(copy.session, copy.sequence)
+        self.lives.acknowledged(copy.session, copy.sequence, self.since)
         self.heard.acknowledged(copy, self.clock, self.told.last)
 
     def scrape(self, received: int, published: int, waiting: int = 0, dropped: int = 0, recovered: int = 0) -> None:
@@ -109,6 +110,20 @@ def killed_in_memory(story: Story) -> None:
     story.hear(story.say(5), shift=-15)
 
 
+def killed_while_the_broker_was_frozen(story: Story) -> None:
+    """What lay in its socket is taken while the next life runs already."""
+    since, numbers = story.since, story.say(10)
+    story.hear(numbers[:4])
+    story.end("killed")
+    began = story.begin().began
+    story.since = since
+    story.hear(numbers[4:8], life=1)
+    story.since = began
+    story.scrape(0, 0)
+    story.connect()
+    story.hear(story.say(5), shift=-10)
+
+
 def killed_with_a_disk(story: Story) -> None:
     """Read but younger than `flush`: lost, and told. What was older comes first in the next life, as it was."""
     numbers = story.say(10)
@@ -147,6 +162,7 @@ def never_connected(story: Story) -> None:
     [
         (good, False), (doubled, False), (torn_and_told, False), (dropped_and_counted, False),
         (killed_in_memory, False), (killed_with_a_disk, True), (shut_down_and_said, False), (never_connected, False),
+        (killed_while_the_broker_was_frozen, False),
     ],
 )  # fmt: skip
 def test_what_is_allowed(tell: Callable[[Story], None], durable: bool) -> None:

@@ -87,12 +87,16 @@ class Lives:
 
     def of(self, session: str) -> Life | None:
         """Whose session that is: it is named after the moment of its start, in milliseconds."""
-        started = int(session) / 1000
-        return next((life for life in reversed(self.all) if life.began <= started), None)
+        return self._at(int(session) / 1000)
 
-    def acknowledged(self, session: str, sequence: int) -> None:
-        """The broker has an event."""
-        life, key = self.all[-1], (session, sequence)
+    def _at(self, moment: float) -> Life | None:
+        return next((life for life in reversed(self.all) if life.began <= moment), None)
+
+    def acknowledged(self, session: str, sequence: int, since: float) -> None:
+        """The broker has an event. since: when the connection began that brought it (Unix time): a frozen broker takes
+        what a life sent after that was killed.
+        """
+        life, key = self._at(since) or self.all[0], (session, sequence)
         life.acknowledged += 1
         if key > life.revived_to and self.of(session) is not life:
             life.revived, life.revived_to = life.revived + 1, key

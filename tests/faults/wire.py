@@ -22,12 +22,13 @@ _CHUNK, _SLOW_CHUNK = 65_536, 2_048
 class Wire:
     """A door for MQTT 5 clients in front of a broker, an async context manager.
 
-    heard: told of each event that the broker acknowledged, or took at QoS 0 · prefix: of the topics that events have.
+    heard: told of each event that the broker acknowledged, or took at QoS 0, when that was, and when its connection
+    began (Unix times) · prefix: of the topics that events have.
     rate: bytes per second and direction, None: as fast as it goes · swallowing: nothing comes through any more ·
     mute: no PUBACK does · quota: events are refused with 0x97, the broker never sees them.
     """
 
-    def __init__(self, port: Callable[[], int], prefix: str, heard: Callable[[Copy, float], None]) -> None:
+    def __init__(self, port: Callable[[], int], prefix: str, heard: Callable[[Copy, float, float], None]) -> None:
         self._broker, self._heard = port, heard
         self._prefix = prefix.encode()
         self.port = 0
@@ -121,8 +122,8 @@ class Wire:
     def is_event(self, topic: bytes) -> bool:
         return topic.startswith(self._prefix) and b"/event/" in topic
 
-    def took(self, copy: Copy) -> None:
-        self._heard(copy, time.time())
+    def took(self, copy: Copy, since: float) -> None:
+        self._heard(copy, time.time(), since)
 
 
 class _Passage:
@@ -130,7 +131,7 @@ class _Passage:
 
     def __init__(self, wire: Wire, client: asyncio.StreamWriter, broker: asyncio.StreamWriter) -> None:
         self._wire, self._to_client, self._to_broker = wire, client, broker
-        self.client, self.began = "", time.monotonic()
+        self.client, self.began, self._since = "", time.monotonic(), time.time()
         self._rising, self._falling = packets.Splitter(), packets.Splitter()
         self._flying: dict[int, Copy] = {}
 
@@ -166,7 +167,7 @@ class _Passage:
             wire.broken.append(f"an event that cannot be read ({error}): {told.payload[:300]!r}")
             return True
         if not told.packet:
-            wire.took(copy)
+            wire.took(copy, self._since)
         elif self._flying.setdefault(told.packet, copy) is not copy:
             wire.broken.append(f"packet id {told.packet} is used again before it was acknowledged")
         return True
@@ -177,5 +178,5 @@ class _Passage:
         number, code = packets.acknowledged(packet)
         copy = self._flying.pop(number, None)
         if copy is not None and code < packets.REFUSED:
-            self._wire.took(copy)
+            self._wire.took(copy, self._since)
         return not self._wire.mute

@@ -170,8 +170,8 @@ class World:
 
     # What is seen
 
-    def _took(self, copy: Copy, at: float) -> None:
-        self.lives.acknowledged(copy.session, copy.sequence)
+    def _took(self, copy: Copy, at: float, since: float) -> None:
+        self.lives.acknowledged(copy.session, copy.sequence, since)
         self.heard.acknowledged(copy, at, self.told.last)
 
     async def _scrape(self) -> None:
