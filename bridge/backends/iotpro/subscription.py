@@ -72,7 +72,7 @@ class Subscription:
         page = self._pages[cmd]
         ids = frozenset(item.entityId.id for item in told.data)
         if isinstance(told, TornPage):
-            ids |= page.ids or ids
+            ids |= {name for name in page.ids or () if self._where.get(name) == cmd}  # others have moved
         gone = [name for name in (page.ids or ()) if name not in ids and self._where.get(name) == cmd]
         self._untold -= page.ids is None
         page.ids = ids

@@ -170,6 +170,17 @@ def test_a_page_with_an_entry_that_cannot_be_read_takes_nobody_away() -> None:
     assert states(told(session, page(item()))) == [("asset/sea-buoy/Two", None)]
 
 
+def test_who_has_moved_does_not_come_back_with_a_page_that_is_torn() -> None:
+    session = started(page_size=2)
+    told(session, page(asset(1), asset(2), pages=2, more=True))
+    told(session, page(asset(3), cmd=FIRST + 1, pages=2))
+    told(session, page(asset(2), asset(3), pages=1))
+    told(session, page({"entityId": TWO}, cmd=FIRST + 1, pages=1))
+    assert session.woken(at(50)).heard == ()
+    told(session, page(cmd=FIRST + 1, pages=1), 51)
+    assert "asset/sea-buoy/Buoy 3" not in dict(states(session.woken(at(500))))
+
+
 def test_who_may_have_moved_to_another_page_is_waited_for() -> None:
     session = started(page_size=2)
     told(session, page(asset(1), asset(2), pages=2, more=True))
