@@ -14,7 +14,11 @@ from urllib.parse import unquote
 
 MAX_TOPIC_BYTES = 65_535  # MQTT 5, 1.5.4: a UTF-8 string is at most 65,535 bytes
 
-_RESERVED = re.compile(r"[%+#/\x00-\x1f\x7f-\x9f]")
+# Noncharacters (U+FDD0 to U+FDEF, the last two of each plane): brokers may end the connection over them, MQTT 5, 1.5.4.
+_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
+    chr(last) for end in range(0xFFFE, 0x110000, 0x10000) for last in (end, end + 1)
+)
+_RESERVED = re.compile(rf"[%+#/\x00-\x1f\x7f-\x9f{_NONCHARACTERS}]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 

@@ -281,6 +281,14 @@ async def test_a_topic_that_is_too_long_is_a_counted_drop_and_a_hole(home: House
     assert balanced(after)
 
 
+async def test_a_name_with_a_noncharacter_does_not_stop_those_behind_it(home: House) -> None:
+    """Mosquitto ends the connection over a topic that has one as it is."""
+    one, two = await _around(home, up(1, DevEui="a\uffff\U0001fffe\ufdd0\ufeff"))
+    assert int(two["sequence"]) == int(one["sequence"]) + 2
+    level = "a%EF%BF%BF%F0%9F%BF%BE%EF%B7%90\ufeff"
+    assert await home.heard(f"lora/application/70b3d57ed0001122/device/{level}/event/up")
+
+
 # Gateways
 
 

@@ -21,6 +21,11 @@ ENCODED = {
     "\x7f": "%7F",
     "\x80": "%C2%80",
     "\x9f": "%C2%9F",
+    "a\uffff": "a%EF%BF%BF",
+    "\ufdd0\ufdef": "%EF%B7%90%EF%B7%AF",
+    "\U0001fffe": "%F0%9F%BF%BE",
+    "\U0010ffff": "%F4%8F%BF%BF",
+    "\ufdcf\ufdf0\ufffc\ufeff": "\ufdcf\ufdf0\ufffc\ufeff",
     "a/b": "a%2Fb",
     "100%": "100%25",
     "%2F": "%252F",
@@ -44,18 +49,21 @@ def test_a_text_becomes_one_level(text: str, written: str) -> None:
 @given(ANY_TEXT)
 @example("")
 @example("%")
+@example("\ufdd0\U0001ffff")
 @settings(deadline=None, print_blob=True)
 def test_decoding_is_exact(text: str) -> None:
     assert text_of(level(text)) == clean(text)
 
 
 @given(ANY_TEXT)
+@example("\ufdd0\U0001ffff")
 @settings(deadline=None, print_blob=True)
 def test_a_level_is_one_that_mqtt_carries(text: str) -> None:
     written = level(text)
     assert written
     assert not set("+#/\0") & set(written)
     assert all(char >= " " and not "\x7f" <= char <= "\x9f" for char in written)
+    assert not any(ord(char) & 0xFFFE == 0xFFFE or "\ufdd0" <= char <= "\ufdef" for char in written)
     written.encode()
 
 

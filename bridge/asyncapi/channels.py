@@ -27,7 +27,10 @@ _EXTRA = {"type": "object", "description": "the platform's fields that have no n
 _CLEARED = "; zero-length when the subject is gone or has another name"
 # By channel, each backend called as its platform: what real sessions made of frames, and commands. The tests make it.
 EXAMPLES: dict[str, Any] = msgspec.json.decode((files(__package__) / "examples.json").read_bytes())
-_PARAMETER = "one level of the topic: any text, with % + # / and control characters percent-encoded, % alone for none"
+_PARAMETER = (
+    "one level of the topic: any text, with % + # /, control characters and noncharacters percent-encoded, "
+    "% alone for none"
+)
 
 
 class Backend(Struct, frozen=True):

@@ -164,7 +164,7 @@ class Downlinks:
             return [one.entityId.id for one in found if _name_of(one) == name]
 
         def then(devices: list[str], turn: Turn, now: Instant) -> None:
-            self._one(command, devices, "of this name there are", turn, now)
+            self._one(command, devices, "this name belongs to", turn, now)
 
         self._ask(command, turn, now, then, asks.FIND, asks.device_named(name), read)
 

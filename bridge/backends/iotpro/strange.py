@@ -6,7 +6,7 @@ is read.
 
 from typing import Any
 
-from bridge.backends.iotpro.wire import EntityId, Item, Page, Point, StrangeItem
+from bridge.backends.iotpro.wire import EntityId, Item, Page, Point, StrangeItem, TornPage
 from bridge.backends.reading import Object
 
 _ITEM = frozenset({"entityId", "latest", "timeseries", "aggLatest", "readAttrs", "readTs"})
@@ -31,7 +31,9 @@ class StrangeReader:
             self.wrong = True
             return None
         pages, total = _count(value.get("totalPages")), _count(value.get("totalElements"))
-        return Page(self.items(value["data"]), pages, total, value.get("hasNext") is True)
+        items = self.items(value["data"])
+        page = Page if len(items) == len(value["data"]) else TornPage
+        return page(items, pages, total, value.get("hasNext") is True)
 
     def items(self, value: Any) -> list[Item]:
         if value is None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from bridge.backends.iotpro.asks import Ask, Asking, forget
 from bridge.backends.iotpro.selection import Selection
-from bridge.backends.iotpro.wire import Page
+from bridge.backends.iotpro.wire import Page, TornPage
 from bridge.model import Command
 
 PATIENCE_S = 30.0  # until the first answer, and between two of them
@@ -71,6 +71,8 @@ class Subscription:
         """A page came: what to ask next, who is not on it any more, and whether they may have moved to another page."""
         page = self._pages[cmd]
         ids = frozenset(item.entityId.id for item in told.data)
+        if isinstance(told, TornPage):
+            ids |= {name for name in page.ids or () if self._where.get(name) == cmd}  # others have moved
         gone = [name for name in (page.ids or ()) if name not in ids and self._where.get(name) == cmd]
         self._untold -= page.ids is None
         page.ids = ids

@@ -47,6 +47,10 @@ class Page(Struct, forbid_unknown_fields=True):
     hasNext: bool = False  # noqa: N815
 
 
+class TornPage(Page):
+    """One on which somebody could not be read: who is missing on it may be there all the same."""
+
+
 class Told(Struct):
     """What is said to one subscription (cmdId): a page replaces the picture, items change it."""
 

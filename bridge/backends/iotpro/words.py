@@ -17,6 +17,8 @@ def words(answer: Answer) -> str:
     """Why an answer is not what was hoped for: the platform's words, else the status, else why there is none."""
     if not answer.status:
         return answer.error or "no answer"
+    if 300 <= answer.status < 400:
+        return f"the platform answered with a redirect (HTTP {answer.status}), which is not followed"
     try:
         said = msgspec.json.decode(answer.body, type=_Message).message
     except (ValueError, RecursionError):

@@ -18,7 +18,7 @@ _Connector = Annotated[str | None, about("the platform's id of the way by which 
 class RxInfo(Struct, frozen=True, omit_defaults=True, gc=False):
     """How one gateway heard a frame."""
 
-    gateway_eui: Annotated[str, about("the gateway's EUI: 16 hex digits, lower case")]
+    gateway_eui: Annotated[str, about("the gateway's EUI: 16 hex digits, lower case; absent: not told")] = ""
     rssi_dbm: Annotated[float | int | None, about("signal strength in dBm")] = None
     snr_db: Annotated[float | None, about("signal to noise ratio in dB")] = None
     channel: Annotated[int | None, about("the gateway's channel index")] = None

@@ -68,7 +68,7 @@ def request(subject: str, body: Downlink, reference: str) -> str:
         "DevEui": device,  # its example so
         "Connector": body.connector,
         "Port": body.f_port,
-        "WSCommand": body.ws_command,
+        **({"WSCommand": body.ws_command} if body.ws_command else {}),  # the page: only of a WebSocket connector
         "Reference": reference,
         "Raw": False,  # said, though it is the default: with true, the page's meaning of Payload is another
         "Confirm": body.confirmed,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bridge.backends.session import Answer, Hang, Loss
-from bridge.model import Condition, Event
+from bridge.model import Condition, Event, Unread
 from tests.backends.iotpro.talk import (
     BUOY,
     DEVICE,
@@ -158,6 +158,27 @@ def test_a_new_asset_is_an_event_at_once_and_its_first_minute_is_read() -> None:
 def test_a_removed_asset_loses_its_state() -> None:
     session = talking(item(), item("Two", TWO))
     assert states(told(session, page(item("Two", TWO)))) == [(SUBJECT, None)]
+
+
+def test_a_page_with_an_entry_that_cannot_be_read_takes_nobody_away() -> None:
+    session = talking(item(), item("Two", TWO))
+    step = told(session, page(item(values=lat(9)), {"entityId": TWO}))
+    assert [one.reason for one in step.heard if isinstance(one, Unread)] == ["wrong_shape"]
+    assert events(step) == [(SUBJECT, 9, {LATITUDE: 1.5})]
+    assert [subject for subject, _ in states(step)] == [SUBJECT], "nobody's state is cleared"
+    assert len(events(told(session, update(lat(10), TWO)))) == 1, "the other one is still followed"
+    assert states(told(session, page(item()))) == [("asset/sea-buoy/Two", None)]
+
+
+def test_who_has_moved_does_not_come_back_with_a_page_that_is_torn() -> None:
+    session = started(page_size=2)
+    told(session, page(asset(1), asset(2), pages=2, more=True))
+    told(session, page(asset(3), cmd=FIRST + 1, pages=2))
+    told(session, page(asset(2), asset(3), pages=1))
+    told(session, page({"entityId": TWO}, cmd=FIRST + 1, pages=1))
+    assert session.woken(at(50)).heard == ()
+    told(session, page(cmd=FIRST + 1, pages=1), 51)
+    assert "asset/sea-buoy/Buoy 3" not in dict(states(session.woken(at(500))))
 
 
 def test_who_may_have_moved_to_another_page_is_waited_for() -> None:

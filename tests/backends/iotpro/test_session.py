@@ -138,6 +138,7 @@ def test_a_refused_login_is_said_and_tried_again_slowly(answer: Answer, word: st
         (Answer(503, b"<html>"), "HTTP 503"),
         (Answer(200, b"<html>"), "no token"),
         (Answer(404, b""), "HTTP 404"),
+        (Answer(301, b"<html>moved"), "a redirect (HTTP 301), which is not followed"),
     ],
 )
 def test_a_login_that_does_not_reach_it_is_tried_again(answer: Answer, word: str) -> None:

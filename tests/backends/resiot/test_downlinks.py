@@ -392,7 +392,7 @@ def test_the_frame_is_as_the_page_asks_with_both_spellings_and_hex() -> None:
     frame = request(DEVICE, fields(payload_hex="FF01", confirmed=True), "br-7f3a")
     assert frame == (
         '{"function":"TX","Payload":"ff01","AppEui":"70b3d57ed0001122","DevEUI":"a81758fffe0a0b0c",'
-        '"DevEui":"a81758fffe0a0b0c","Connector":"","Port":10,"WSCommand":"","Reference":"br-7f3a","Raw":false,'
+        '"DevEui":"a81758fffe0a0b0c","Connector":"","Port":10,"Reference":"br-7f3a","Raw":false,'
         '"Confirm":true}'
     )
 

@@ -305,7 +305,7 @@ LEFT: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any] | None]] = 
     "adr as something else": ({"Extra": {"adr": "yes", "duplicate": 1}}, {}, {"adr": "yes", "duplicate": 1}),
     "radio values without a gateway": (
         {"Extra": {"rssi": "-87", "snr": "6.2", "channel": "2"}},
-        {"rx_info": [{"gateway_eui": "", "rssi_dbm": -87, "snr_db": 6.2, "channel": 2}]},
+        {"rx_info": [{"rssi_dbm": -87, "snr_db": 6.2, "channel": 2}]},
         None,
     ),
     "radio values belong to the first gateway": (
