@@ -122,7 +122,7 @@ class Alarms:
 
     def _over(self, id_: Id, told: Alarm | None) -> None:
         known = self._active.pop(key(id_), None)
-        self._say("cleared", told or known or Alarm(key(id_), False, AlarmData(id_, None, None)))
+        self._say("cleared", told or known or Alarm(key(id_), False, AlarmData(id_)))
 
     def _say(self, change: Literal["raised", "updated", "cleared"], one: Alarm) -> None:
         """Its time stamp says when it was raised; when it was cleared is not told."""
