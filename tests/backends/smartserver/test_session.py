@@ -334,6 +334,17 @@ def test_a_read_without_an_update_means_that_the_list_was_taken() -> None:
     assert hq.lists() == [[LUX, LAMP]] * 2
 
 
+def test_a_device_that_is_removed_before_it_answers_proves_nothing() -> None:
+    there = {
+        "GET /iap/devs/13/if": told([{"dpQualifier": "17qz7ab/modbus/2.1/Meter/0/power", "value": 1}]),
+        "GET /iap/devs/12/if/Light": told([POINTS[0]]),
+    }
+    hq = online(there, datapoints=("*/*/*/*/*/*",)).value(1).later(60)
+    hq.order("read", LUX_SUBJECT, max_age="0s")
+    hq.tell("DEL:DEVICE", 12).later(11)
+    assert hq.condition == ("online", None)
+
+
 def test_a_list_that_stays_taken_is_sent_again_now_and_then() -> None:
     hq = online().later(3600)
     assert hq.condition[0] == "degraded"
