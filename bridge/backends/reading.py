@@ -17,7 +17,8 @@ _decode = msgspec.json.decode
 def read(frame: bytes) -> list[Object | Unread]:
     """The messages of a frame: a JSON object is one, an array of objects several. Never raises.
 
-    An array with anything else in it is unread as well, once and as it came. Other JSON is `wrong_shape`, as is what is nested too deep; invalid UTF-8 is `not_text`, the rest `not_json`.
+    An array with anything else in it is unread as well, once and as it came. Other JSON is `wrong_shape`, as is what is
+    nested too deep; invalid UTF-8 is `not_text`, the rest `not_json`.
     """
     try:
         value = _value(frame)
