@@ -17,7 +17,8 @@ _decode = msgspec.json.decode
 def read(frame: bytes) -> list[Object | Unread]:
     """The messages of a frame: a JSON object is one, an array of objects several. Never raises.
 
-    Other JSON is `wrong_shape`, as is what is nested too deep; invalid UTF-8 is `not_text`, the rest `not_json`.
+    An array with anything else in it is unread as well, once and as it came. Other JSON is `wrong_shape`, as is what is
+    nested too deep; invalid UTF-8 is `not_text`, the rest `not_json`.
     """
     try:
         value = _value(frame)
@@ -32,7 +33,8 @@ def read(frame: bytes) -> list[Object | Unread]:
     if type(value) is dict:
         return [value]
     if isinstance(value, list):
-        return [item if isinstance(item, dict) else Unread("wrong_shape", _again(item)) for item in value]
+        messages: list[Object | Unread] = [item for item in value if isinstance(item, dict)]
+        return messages if len(messages) == len(value) else [*messages, Unread("wrong_shape", frame)]
     return [Unread("wrong_shape", frame)]
 
 
@@ -77,10 +79,6 @@ def _mended(value: object) -> object:
     if isinstance(value, dict):
         return {clean(key): _mended(item) for key, item in value.items()}
     return value
-
-
-def _again(item: object) -> bytes:
-    return msgspec.json.encode(item)
 
 
 def canonical(value: object) -> bytes:

@@ -178,6 +178,11 @@ class Platform(Struct, frozen=True):
     own_commands: Callable[[Any], tuple[CommandSpec, ...]] = lambda options: ()
     subjects: tuple[Subject, ...] = ()
 
+    @property
+    def names_types(self) -> bool:
+        """Whether it tells events of types that are not known beforehand."""
+        return any(subject.others for subject in self.subjects)
+
     def commands_of(self, options: BackendOptions) -> tuple[CommandSpec, ...]:
         """The commands of a backend with these options."""
         return (*self.commands, *self.own_commands(options))

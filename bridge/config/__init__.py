@@ -197,7 +197,7 @@ def _word(kind: Tree, environ: Mapping[str, str]) -> str:
 def _not_events(made: Struct, platforms: Platforms) -> Iterator[tuple[str, str]]:
     """What is to be ignored must be something that the platform says."""
     for platform in platforms.values():
-        if isinstance(made, BackendOptions) and platform.options is type(made):
+        if isinstance(made, BackendOptions) and platform.options is type(made) and not platform.names_types:
             for number, event in enumerate(made.ignore):
                 if event not in platform.events:
                     yield f"ignore[{number}]", f"unknown event type{like(event, platform.events)}"

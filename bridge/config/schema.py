@@ -166,7 +166,7 @@ def _required(kind: Any, defs: dict[str, Schema]) -> Schema:
 
 def _backends(platforms: Mapping[str, Platform], defs: dict[str, Schema]) -> Schema:
     for word, platform in platforms.items():
-        made = _struct(platform.options, defs, ignorable=platform.events)
+        made = _struct(platform.options, defs, ignorable=() if platform.names_types else platform.events)
         made["properties"] = {"type": {"const": word}, **made["properties"]}
         made |= {"type": "object", "description": _words(platform.options)}
         del made["maxLength"]

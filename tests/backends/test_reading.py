@@ -59,14 +59,8 @@ def test_what_cannot_be_read_is_passed_on_as_it_came_with_a_reason(frame: bytes,
 
 
 def test_one_bad_message_of_several_does_not_spoil_the_others() -> None:
-    told = read(b'[{"a":1},2,[{"b":3}],null,{"c":4}]')
-    assert told == [
-        {"a": 1},
-        Unread("wrong_shape", b"2"),
-        Unread("wrong_shape", b'[{"b":3}]'),
-        Unread("wrong_shape", b"null"),
-        {"c": 4},
-    ]
+    frame = b'[{"a":1}, 2, [{"b":3}], null, {"c":4}]'
+    assert read(frame) == [{"a": 1}, {"c": 4}, Unread("wrong_shape", frame)]
 
 
 @pytest.mark.parametrize(("opened", "closed"), [(b"[", b"]"), (b'{"a":', b"}")], ids=["lists", "objects"])

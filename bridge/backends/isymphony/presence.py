@@ -1,6 +1,7 @@
 """Who is logged in, as far as it was told (userLogin, userLogout) or read (Live REST): a state per user.
 
     unknown ──userLogin, read──▶ in ──last userLogout──▶ out          any ──gap, new coreServerId, stop──▶ unknown
+       └──not listed any more──▶ (no state)
 
 A login is known by its userLoginId, so that one told twice counts once; one without an id is only counted.
 """
@@ -78,6 +79,13 @@ class Presence:
                 states.append(_state(name, user, time))
         return tuple(states)
 
+    def gone(self, listed: frozenset[str]) -> tuple[State, ...]:
+        """Those who are not among all users there are, and of whom nothing was told since."""
+        names = [name for name, user in self._users.items() if user.presence == "unknown" and name not in listed]
+        for name in names:
+            del self._users[name]
+        return tuple(State(_subject(name), None) for name in names)
+
     def remembered(self, names: Iterable[str], time: str) -> tuple[State, ...]:
         """Users of an earlier life, whose states the broker still has."""
         users = [(name, user) for name in names if (user := self._user(name)) is not None]
@@ -97,4 +105,8 @@ def _told(name: str, user: _User, time: str) -> State:
 
 
 def _state(name: str, user: _User, time: str) -> State:
-    return State(f"user/{level(name)}", UserState(user.presence, len(user.logins) + user.nameless, time))
+    return State(_subject(name), UserState(user.presence, len(user.logins) + user.nameless, time))
+
+
+def _subject(name: str) -> str:
+    return f"user/{level(name)}"

@@ -2,6 +2,8 @@
 
     coreServers ──▶ coreServers/{id}/users ──▶ coreServers/{id}/users/{id}/logins, one per user, a few at a time
 
+Who is in none of the lists of users, where all could be read, is no user any more.
+
 It is a favour: where the API is not there or says no, nothing is said of it, and presence stays unknown until told.
 Ids are good for this: they are used at once (Live API: an object's id lives until its server restarts).
 """
@@ -49,11 +51,14 @@ class Roll:
         self._line: deque[_Asked] = deque()
         self._asked: dict[str, _Asked] = {}
         self._stale: set[str] = set()  # users who came or went while they were asked about
+        self._names: set[str] | None = None  # of the users listed so far; None: not all can be known
+        self._lists = 0  # of users that are to be read still
 
     def begins(self) -> tuple[Call, ...]:
         """Anew; answers to what was asked before are not waited for."""
         self.ends()
         self.cores = ()
+        self._names, self._lists = set(), 0
         self._line.append(_Asked("coreServers"))
         return self._next()
 
@@ -61,6 +66,7 @@ class Roll:
         self._line.clear()
         self._asked.clear()
         self._stale.clear()
+        self._names = None
 
     def changed(self, username: str) -> None:
         """An event told of this user: an answer that is on its way may be older."""
@@ -83,6 +89,13 @@ class Roll:
             told = self._heard(asked, listed)
         return told, self._next()
 
+    def everybody(self) -> frozenset[str]:
+        """The names of all users there are, once, when all lists of them are read; else none."""
+        if not self._names or self._lists:
+            return frozenset()
+        names, self._names = frozenset(self._names), None
+        return names
+
     def _heard(self, asked: _Asked, listed: list[Any]) -> Logins | None:
         objects = [one for one in listed if isinstance(one, dict)]
         if asked.username:
@@ -90,6 +103,13 @@ class Roll:
             return Logins(asked.username, ids, len(listed) - len(ids))
         if asked.path == "coreServers":
             self.cores = tuple(known for known, _ in _identified(objects))
+            self._lists = len(self.cores)
+            if self._lists < len(listed):
+                self._names = None
+        else:
+            self._lists -= 1
+            if self._names is not None:
+                self._names.update(name for one in objects if isinstance(name := one.get("userName"), str))
         for known, one in _identified(objects):
             path, name = f"{asked.path}/{quote(known, safe='')}", one.get("userName")
             if asked.path == "coreServers":

@@ -103,6 +103,8 @@ class IsymphonySession:
         states: tuple[State, ...] = ()
         if logins is not None:
             states = self._presence.read(logins.username, logins.ids, logins.nameless, rfc3339(now.unix))
+        if everybody := self._roll.everybody():
+            states += self._presence.gone(everybody)
         return Step((*states, *self._orders.take()), (*do, *calls), self._wake(), self._remember(now))
 
     def ordered(self, command: Command, now: Instant) -> Step:

@@ -21,6 +21,7 @@ from bridge.model import Event, Instant, State
 from bridge.times import rfc3339
 
 ALARMS = "alarms"  # their subject
+LIST = "/iap/alarms?activeOnly=true&order=asc&sortBy=timestamp"
 _PAUSE_S = 10.0
 _FAR = float("inf")
 
@@ -41,10 +42,6 @@ class Alarms:
     def due(self) -> float | None:
         return self._due if self._reading is None else None
 
-    def ids(self) -> list[Id]:
-        """Of all that are active, as the platform wrote them."""
-        return [one.data.id for one in self._active.values()]
-
     def id_of(self, told: Id) -> Id:
         """As the platform writes it."""
         known = self._active.get(key(told))
@@ -56,8 +53,7 @@ class Alarms:
             self._reading.cancel()
         self._due, self._read_at = None, now.mono
         self._spoken.clear()
-        path = "/iap/alarms?activeOnly=true&order=asc&sortBy=timestamp"
-        self._reading = Pages(self._talk, path, self._listed)
+        self._reading = Pages(self._talk, LIST, self._listed)
 
     def read_soon(self, now: Instant) -> None:
         """Reads the list within 10 s."""
@@ -98,7 +94,7 @@ class Alarms:
         self._reading = None
         if rows is None:  # the next frame, or the next connection, makes it be read again
             return
-        listed = {one.key: one for one in _active(rows)}
+        listed = {one.key: one for one in active(rows)}
         if self._known:
             for gone in [one for one in self._active if one not in listed and one not in self._spoken]:
                 self._over(gone, None)
@@ -122,7 +118,7 @@ class Alarms:
 
     def _over(self, id_: Id, told: Alarm | None) -> None:
         known = self._active.pop(key(id_), None)
-        self._say("cleared", told or known or Alarm(key(id_), False, AlarmData(id_, None, None)))
+        self._say("cleared", told or known or Alarm(key(id_), False, AlarmData(id_)))
 
     def _say(self, change: Literal["raised", "updated", "cleared"], one: Alarm) -> None:
         """Its time stamp says when it was raised; when it was cleared is not told."""
@@ -130,14 +126,15 @@ class Alarms:
         self._talk.say(Event("", "alarm", msgspec.structs.replace(one.data, change=change), time, one.extra))
 
     def _tell(self, now: Instant) -> None:
-        active = tuple(one.data for one in self._active.values())
-        if active == self._told:
+        told = tuple(one.data for one in self._active.values())
+        if told == self._told:
             return
-        self._told = active
-        self._talk.say(State(ALARMS, Picture(active, len(active), rfc3339(now.unix))))
+        self._told = told
+        self._talk.say(State(ALARMS, Picture(told, len(told), rfc3339(now.unix))))
 
 
-def _active(rows: list[object]) -> Iterator[Alarm]:
+def active(rows: list[object]) -> Iterator[Alarm]:
+    """Those of a list that are not over."""
     for row in rows:
         try:
             one = alarm(row)

@@ -18,10 +18,10 @@ def good(answer: Answer) -> bool:
 
 
 def is_over(answer: Answer) -> bool:
-    """Whether the session is gone: 401, or something that leads to the login page."""
+    """Whether the session is gone: 401, or something that leads to the login page, or is that page."""
     if answer.status == 401 or 300 <= answer.status < 400:
         return True
-    return good(answer) and "html" in header(answer, "content-type") and answer.body.lstrip().startswith(b"<")
+    return good(answer) and answer.body.lstrip().startswith(b"<")
 
 
 def header(answer: Answer, name: str) -> str:

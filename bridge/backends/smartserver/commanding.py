@@ -8,13 +8,15 @@ import msgspec
 
 from bridge.backends.session import Answer
 from bridge.backends.smartserver import answers, names
-from bridge.backends.smartserver.alarms import Alarms
+from bridge.backends.smartserver.alarms import LIST, Alarms, active
 from bridge.backends.smartserver.catalogue import Catalogue
 from bridge.backends.smartserver.command import DataLog as Asked
 from bridge.backends.smartserver.command import datapoint_path
 from bridge.backends.smartserver.data import Cleared, InForce, Logged, ReadValue
 from bridge.backends.smartserver.datalog import DataLog, Run, Window, queries
+from bridge.backends.smartserver.fields import Id
 from bridge.backends.smartserver.orders import Flight, Orders
+from bridge.backends.smartserver.pages import Pages
 from bridge.backends.smartserver.points import Points
 from bridge.backends.smartserver.reads import Reads, values
 from bridge.backends.smartserver.subscription import Subscription
@@ -106,7 +108,21 @@ class Commanding:
 
     def _clear(self, flight: Flight, now: Instant) -> None:
         asked = flight.command.body.ids
-        ids = self._alarms.ids() if asked is None else [self._alarms.id_of(one) for one in asked]
+        if asked is not None:
+            self._clear_these(flight, [self._alarms.id_of(one) for one in asked], now)
+            return
+
+        def listed(rows: list[Any] | None, why: str, now: Instant) -> None:
+            if rows is not None:
+                self._clear_these(flight, [one.data.id for one in active(rows)], now)
+                return
+            self._talk.fail(flight.command, 502, "refused", f"the active alarms cannot be read: {why}")
+            self.orders.finished(flight, now)
+
+        pages = Pages(self._talk, LIST, listed)  # what frames have told of may be ten seconds behind
+        flight.cancel = lambda now: pages.cancel()
+
+    def _clear_these(self, flight: Flight, ids: list[Id], now: Instant) -> None:
         if not ids:
             self._talk.succeed(flight.command, Cleared(ids=[]))
             self.orders.finished(flight, now)

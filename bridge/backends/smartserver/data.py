@@ -38,8 +38,8 @@ class Latest(Struct, frozen=True):
 class Status(Struct, frozen=True, omit_defaults=True):
     """`status`: a device in the platform's words."""
 
-    state: _State
-    health: _Health
+    state: _State = None
+    health: _Health = None
     name: _DeviceName = None
     id: _Id = None
     category: Annotated[str | None, about("the platform's word, e.g. EDGE")] = None
@@ -77,8 +77,8 @@ class AlarmData(Struct, frozen=True, omit_defaults=True):
     """`alarm`, and an entry of the `alarms` state (without `change`)."""
 
     id: Annotated[str | int, about("the platform's id of the alarm")]
-    severity: Annotated[str | None, about("the platform's word, e.g. Major Fault")]
-    text: Annotated[str | None, about("what it says")]
+    severity: Annotated[str | None, about("the platform's word, e.g. Major Fault")] = None
+    text: Annotated[str | None, about("what it says")] = None
     change: Annotated[Literal["raised", "updated", "cleared"] | None, about("what happened to it")] = None
     time: Annotated[str | None, about("of the alarm, UTC")] = None
     type: Annotated[str | None, about("the platform's word, e.g. Device not communicating")] = None
@@ -100,7 +100,7 @@ class Alarms(Struct, frozen=True):
 class Notification(Struct, frozen=True, omit_defaults=True):
     """`notification`: what the platform's pages show for a moment."""
 
-    message: Annotated[str | None, about("its text")]
+    message: Annotated[str | None, about("its text")] = None
     target_type: Annotated[str | None, about("the kind of what it is about, e.g. DEVICE")] = None
     target_name: Annotated[str | None, about("the name of that")] = None
 
@@ -108,7 +108,7 @@ class Notification(Struct, frozen=True, omit_defaults=True):
 class Join(Struct, frozen=True, omit_defaults=True):
     """`join`: a service pin was pressed."""
 
-    uid: Annotated[str | None, about("the device's own id, e.g. a neuron id")]
+    uid: Annotated[str | None, about("the device's own id, e.g. a neuron id")] = None
     type: Annotated[str | None, about("program id, 16 hex digits")] = None
     protocol: Annotated[str | None, about("the platform's word, e.g. lon")] = None
 

@@ -200,9 +200,13 @@ def _gone(kind: str, told: object) -> Gone:
 
 
 def _alarm(_: str, told: object) -> Alarm | Gone:
-    """One without an id tells only that there is something: the alarms are read again."""
-    if told is None or key(told) or (isinstance(told, dict) and not key(told.get("id"))):
+    """One without an id, or with nothing else, tells only that there is something: the alarms are read again."""
+    if told is None or key(told):
         return Gone("alarm", ())
+    if isinstance(told, dict):
+        says = {name for name, value in told.items() if value is not None}
+        if not key(told.get("id")) or says == {"id"}:
+            return Gone("alarm", ())
     return alarm(told)
 
 

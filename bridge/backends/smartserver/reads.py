@@ -68,6 +68,8 @@ class Reads:
     def also(self, qualifiers: Iterable[str], everything: tuple[str, ...], now: Instant) -> None:
         """These, too; everything: what a round is over from now on."""
         self._all, known = everything, set(everything)
+        if known.isdisjoint(self._asked):  # a device that is removed proves nothing any more
+            self._proof = None
         self._line = deque(one for one in self._line if one in known)
         self._line.extendleft(qualifiers)
         self.woken(now)

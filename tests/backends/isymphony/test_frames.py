@@ -185,11 +185,11 @@ def test_what_cannot_be_read(frame: str, reason: str) -> None:
 
 def test_several_messages_in_one_frame() -> None:
     frame = f'[{ISYMPHONY_HANGUP},7,{{"type":"success","correlationId":"c"}},{ISYMPHONY_LOGIN}]'.encode()
-    hung, unread, reply, login = read(frame)
+    hung, reply, login, unread = read(frame)
     assert isinstance(hung, Told)
     assert isinstance(login, Told)
     assert (hung.kind, login.kind) == ("hangup", "userLogin")
-    assert unread == Unread("wrong_shape", b"7")
+    assert unread == Unread("wrong_shape", frame)
     assert isinstance(reply, Reply)
     assert (reply.success, reply.correlation, reply.told.kind) == (True, "c", "success")
 

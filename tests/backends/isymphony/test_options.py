@@ -78,3 +78,10 @@ def test_the_commented_example_is_a_configuration() -> None:
     assert msgspec.structs.replace(pbx, url="", password=Secret(), filters={}, actions={}) == IsymphonyOptions(
         url="", username="manager", password=Secret()
     )
+
+
+def test_an_event_that_no_page_names_can_be_ignored(tmp_path: Path) -> None:
+    file = tmp_path / "ws2mqtt.yaml"
+    backend = "{type: isymphony, url: 'ws://h', username: u, password: p, ignore: [linkUp]}"
+    file.write_text(f"backends: {{pbx: {backend}}}")
+    assert load(str(file), {}).backends["pbx"].ignore == ("linkUp",)

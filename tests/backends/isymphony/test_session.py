@@ -1,6 +1,7 @@
 """The talk with iSymphony as a table: what happened → the Step that follows."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -303,7 +304,7 @@ def test_two_users_of_one_call_are_told_both() -> None:
 
 def test_garbage_between_events() -> None:
     step = hear(talking(), f"[{ISYMPHONY_HANGUP},7,{ISYMPHONY_HANGUP}]")
-    assert [type(one) for one in step.heard] == [Event, Unread, Event]
+    assert [type(one) for one in step.heard] == [Event, Event, Unread]
 
 
 # The roll call.
@@ -355,6 +356,42 @@ def test_answers_of_another_connection_count_no_more() -> None:
     session.lost("main", lost(), at(3))
     assert session.opened("main", at(4)).do == (get(6, ROLL),)
     assert session.answered("roll-3", answer([{"id": "l1"}]), at(5)) == Step()
+
+
+def test_who_is_no_user_any_more_has_no_state() -> None:
+    session = talking()
+    hear(session, login(1, "dora"), 1)
+    session.lost("main", lost(), at(3))
+    session.opened("main", at(4))
+    hear(session, login(1, "eve"), 4)  # told since: the list may be older
+    session.answered("roll-2", answer([{"id": "A"}, {"id": "B"}]), at(5))
+    assert session.answered("roll-3", BEN, at(5)).heard == (), "she may be in the other list"
+    step = session.answered("roll-4", answer([{"id": "u2", "userName": "anna"}]), at(5))
+    assert step.heard == (State("user/dora", None),)
+    assert states(session.lost("main", lost(), at(6))) == {"user/eve": ("unknown", 0)}
+
+
+BEN = answer([{"id": "u1", "userName": "ben"}])
+
+
+@pytest.mark.parametrize(
+    ("cores", "first", "second"),
+    [
+        ("AB", answer("no", 404), BEN),
+        ("AB", answer({}), BEN),
+        ("AB", answer([]), answer([])),
+        (("A", "B", ""), answer([]), BEN),
+    ],
+    ids=["refused", "no list", "nobody at all", "a core server without an id"],
+)
+def test_where_not_all_users_can_be_listed_nobody_is_gone(cores: Iterable[str], first: Answer, second: Answer) -> None:
+    session = talking()
+    hear(session, login(1, "dora"), 1)
+    session.lost("main", lost(), at(3))
+    session.opened("main", at(4))
+    session.answered("roll-2", answer([{"id": core} for core in cores]), at(5))
+    assert session.answered("roll-3", first, at(5)).heard == ()
+    assert session.answered("roll-4", second, at(5)).heard == ()
 
 
 def test_who_is_filtered_out_is_not_asked_about() -> None:

@@ -48,6 +48,7 @@ def test_an_alarm_that_only_has_an_id_is_told_within_twelve_seconds() -> None:
     hq = online().value(1).later(5)
     hq.answers["GET /iap/alarms"] = told([FIRE])
     hq.tell("CRT:ALARM", 1).tell("CRT:ALARM", {"what": "fire"}).tell("CRT:ALARM", None)
+    hq.tell("CRT:ALARM", {"id": "1", "severity": None})
     assert changes(hq) == []
     hq.later(5.1)
     assert changes(hq) == [("raised", 1, "Fire")]

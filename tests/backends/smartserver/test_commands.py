@@ -158,8 +158,9 @@ def test_a_forced_read_that_brings_no_update_shows_that_the_list_was_taken() -> 
 
 
 def test_clear_alarms_clears_what_is_active() -> None:
-    hq = online({"GET /iap/alarms": told([{"id": 4711}, {"id": "x"}])})
-    key = hq.order("clear_alarms")
+    hq = online()
+    hq.answers["GET /iap/alarms"] = told([{"id": 4711}, {"id": "x"}, {"id": 9, "state": "Cleared"}])
+    key = hq.order("clear_alarms")  # nobody has told of them yet
     hq.answer("PUT /iap/alarms/clear", OK)
     assert json.loads(hq.asked("PUT /iap/alarms/clear")[0].body or b"") == [4711, "x"]  # type: ignore[arg-type]
     response = hq.response(key)
@@ -168,6 +169,10 @@ def test_clear_alarms_clears_what_is_active() -> None:
     response = (hq := online()).response(hq.order("clear_alarms"))
     assert response is not None
     assert response.data == {"ids": []}
+    hq.answers["GET /iap/alarms"] = Answer(403)
+    response = hq.response(hq.order("clear_alarms"))
+    assert response is not None
+    assert (response.status, response.code) == ("failed", 502)
     hq = online({"GET /iap/alarms": told([{"id": 4711}])})
     hq.order("clear_alarms", ids=["4711"])
     assert hq.asked("PUT /iap/alarms/clear")[0].body == b"[4711]", "as the platform writes it"

@@ -115,7 +115,7 @@ EVENTS: dict[str, tuple[dict[str, Any], list[tuple[str, str, str | None, Any]]]]
     ),
     "an alarm that is over": (
         {"action": "DEL:ALARM", "payload": [4711]},
-        [("", "alarm", None, {"id": 4711, "severity": None, "text": None, "change": "cleared"})],
+        [("", "alarm", None, {"id": 4711, "change": "cleared"})],
     ),
     "a notification": (
         {"action": "CRT:NOTIFICATION", "payload": {"message": "queryStatus  Device does not respond!",
