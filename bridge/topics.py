@@ -6,7 +6,9 @@
     <base>/<backend>/dead/<reason>
 
 Any text from a platform becomes one level by percent-encoding of what MQTT or the grammar would misread; decoding is
-exact, so no two names share a level. Lone surrogates, which UTF-8 cannot carry, become U+FFFD.
+exact, so no two names share a level. Lone surrogates, which UTF-8 cannot carry, become U+FFFD. Unicode's noncharacters
+are encoded, too: a broker may end the connection for one (MQTT 5, 1.5.4), as Mosquitto does, and that event would come
+first on the next connection, and on all after it.
 """
 
 import re
@@ -14,7 +16,10 @@ from urllib.parse import unquote
 
 MAX_TOPIC_BYTES = 65_535  # MQTT 5, 1.5.4: a UTF-8 string is at most 65,535 bytes
 
-_RESERVED = re.compile(r"[%+#/\x00-\x1f\x7f-\x9f]")
+_NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
+    f"{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
+)
+_RESERVED = re.compile(rf"[%+#/\x00-\x1f\x7f-\x9f{_NONCHARACTERS}]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 

@@ -21,6 +21,13 @@ ENCODED = {
     "\x7f": "%7F",
     "\x80": "%C2%80",
     "\x9f": "%C2%9F",
+    "\ufdd0": "%EF%B7%90",
+    "\ufdef": "%EF%B7%AF",
+    "\ufdcf\ufdf0\ufffd": "\ufdcf\ufdf0\ufffd",
+    "a\ufffe": "a%EF%BF%BE",
+    "\uffff": "%EF%BF%BF",
+    "\U0001fffe": "%F0%9F%BF%BE",
+    "\U0010ffff": "%F4%8F%BF%BF",
     "a/b": "a%2Fb",
     "100%": "100%25",
     "%2F": "%252F",
@@ -56,6 +63,7 @@ def test_a_level_is_one_that_mqtt_carries(text: str) -> None:
     assert written
     assert not set("+#/\0") & set(written)
     assert all(char >= " " and not "\x7f" <= char <= "\x9f" for char in written)
+    assert not any(ord(char) & 0xFFFE == 0xFFFE or "\ufdd0" <= char <= "\ufdef" for char in written)
     written.encode()
 
 
