@@ -10,7 +10,7 @@ its PUBACK gets lost then, unless that message was alone on its way. So after su
 import asyncio
 import time
 
-from bridge.broker import SESSION_TAKEN_OVER, Lost
+from bridge.broker import SESSION_TAKEN_OVER, Lost, NotNow
 from bridge.errors import Refused, Transient
 
 TAKEN_OVER_S = 30.0  # not before then is the next try
@@ -51,7 +51,7 @@ class Endings:
     def why(self, error: Transient, client_id: str) -> tuple[str, Transient, float]:
         """One of the meter's reasons, the error in words that say what to do, and seconds to wait at least."""
         if not isinstance(error, Lost):
-            return ("refused" if isinstance(error, Refused) else "failed"), error, 0.0
+            return ("refused" if isinstance(error, Refused | NotNow) else "failed"), error, 0.0
         now = time.monotonic()
         by_refusal, young = (error.code is None and now < until for until in (self._refused_until, self._young_until))
         self.wary = by_refusal or young

@@ -641,6 +641,23 @@ async def test_a_refused_password_is_named_and_recovers(
         assert rig.meter.connects["refused"] >= 1
 
 
+@pytest.mark.parametrize(
+    ("version", "code", "remedy"),
+    [("5", 0x84, "mqtt.version"), ("5", 0x85, "mqtt.client_id"), ("5", 0x88, ""), ("5", 0x97, ""), ("3.1.1", 3, "")],
+)
+async def test_a_broker_that_answers_no_has_refused(
+    scripted: ScriptedFactory, version: str, code: int, remedy: str
+) -> None:
+    broker = await scripted(connack=Connack(code))
+    async with publishing(broker.url, version=version) as rig:
+        line = await rig.log("the broker refused the connection")
+        assert line.reason.partition("; check ")[2] == remedy
+        assert rig.meter.connects["refused"] >= 1
+        assert rig.meter.connects["failed"] == 0
+        broker.connack = Connack()
+        await broker.wait_connected(CLIENT)
+
+
 async def test_a_refused_subscription_is_told(scripted: ScriptedFactory) -> None:
     def no(subscription: Subscription) -> int:
         return NOT_AUTHORIZED
