@@ -36,7 +36,11 @@ SESSION_TAKEN_OVER = 0x8E
 REFUSED = 0x80  # reason codes from here on mean no (MQTT 5, 2.4)
 _KEEP_ALIVE = 0x8D  # what paho says where a PINGREQ has no answer
 _RETAIN_UNKNOWN, _QOS_UNKNOWN = 0x9A, 0x9B
-_REFUSING = {0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C}  # version, client id, password, not authorized, banned, method
+_REFUSING = {  # what to look at where trying again changes nothing
+    0x84: "mqtt.version",
+    0x85: "mqtt.client_id",
+    **dict.fromkeys((0x86, 0x87, 0x8A, 0x8C), "mqtt.username and mqtt.password"),  # of 0x8A: banned · 0x8C: the method
+}
 _CONNECT_S = 10.0
 _ABANDON_S = 1.0
 _log = logging.getLogger("ws2mqtt")
@@ -48,6 +52,10 @@ class Lost(Transient):
     def __init__(self, message: str, code: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NotNow(Transient):
+    """The broker's answer to CONNECT is no, for now."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +169,7 @@ class Connection:
 async def connect(options: MqttOptions, url: str, client_id: str, will: Message | None) -> AsyncIterator[Connection]:
     """A connection to one of the brokers; a regular end takes the will back.
 
-    Raises Refused (not accepted), Transient (not reached), Lost (ended, from publish, subscribe or messages).
+    Raises Refused (not accepted), NotNow, Transient (not reached), Lost (ended, from publish, subscribe or messages).
     """
     qos, retain = options.qos, True
     while True:
@@ -368,7 +376,7 @@ def _incoming(message: aiomqtt.Message) -> Incoming:
 def _refusal(reason: ReasonCode | int | None) -> Transient:
     code = reason.value if isinstance(reason, ReasonCode) else int(reason or 0)
     text = f"the broker refused the connection: {reason} (code {code})"
-    return Refused(f"{text}; check mqtt.username and mqtt.password") if code in _REFUSING else Transient(text)
+    return Refused(f"{text}; check {_REFUSING[code]}") if code in _REFUSING else NotNow(text)
 
 
 def _lost(reason: ReasonCode | int | None, dismissed: bool) -> Lost:

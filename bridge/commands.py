@@ -2,7 +2,8 @@
 
 1. Every command gets at least one response and exactly one final one.
 2. It is carried out at most once: nothing is sent again by itself, a retained or late one is not carried out.
-3. Commands go in the order of their arrival, as fast as `commands.rate` allows; up to 100 wait in line.
+3. Commands go in the order of their arrival, as fast as `commands.rate` allows; up to 100 wait in line. What the bridge
+   does itself waits in a line of its own: `pause` and `reconnect` are wanted most where the platform's line is long.
 """
 
 import asyncio
@@ -113,6 +114,31 @@ class _Once(Struct):
     response: Response | None = None  # None while it runs
 
 
+class _Line:
+    """Commands that wait their turn: those of one second go at once, the others as the rate allows."""
+
+    def __init__(self, rate: float) -> None:
+        self.waiting: deque[_Open] = deque()
+        self._rate, self._burst = rate, max(1.0, rate)
+        self._tokens, self._filled = self._burst, instant().mono
+
+    def fill(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+
+    def next(self) -> _Open | None:
+        return self.waiting.popleft() if self.waiting and self._tokens >= 1.0 else None
+
+    def gone(self) -> None:
+        """One has had its turn."""
+        self._tokens -= 1.0
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next one's turn, or until the time of one runs out."""
+        due = min(one.send_by for one in self.waiting)
+        return max(0.0, min((1.0 - self._tokens) / self._rate, due - now))
+
+
 def filters(prefix: str, deepest: int = MAX_DEPTH) -> list[str]:
     """The subscriptions: explicit depths, so that our own events are never heard."""
     return [f"{prefix}/{'+/' * depth}command/+" for depth in range(deepest + 1)]
@@ -144,10 +170,8 @@ class Commands:
         self._local, self._options, self._publish = local, options, publish
         self._counts, self._seconds, self._ready, self._order = counts, seconds, ready, order
         self._open: dict[str, _Open] = {}
-        self._line: deque[_Open] = deque()
         self._once: OrderedDict[tuple[str, str], _Once] = OrderedDict()
-        self._burst = max(1.0, float(options.rate))
-        self._tokens, self._filled = self._burst, instant().mono
+        self._line, self._own_line = _Line(float(options.rate)), _Line(float(options.rate))
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -204,8 +228,9 @@ class Commands:
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
-        while self._line:
-            self._reject(self._line.popleft(), BadCommand("ws2mqtt is stopping", code=503, kind="stopping"))
+        for line in (self._own_line, self._line):
+            while line.waiting:
+                self._reject(line.waiting.popleft(), BadCommand("ws2mqtt is stopping", code=503, kind="stopping"))
         for task in self._tasks:
             task.cancel()
         for one in list(self._open.values()):
@@ -277,43 +302,45 @@ class Commands:
     def _queue(self, one: _Open) -> None:
         if self._stopping:
             raise BadCommand("ws2mqtt is stopping", code=503, kind="stopping")
-        if len(self._line) >= MAX_LINE:
+        line = self._own_line if one.name in self._local else self._line
+        if len(line.waiting) >= MAX_LINE:
             raise BadCommand(
                 f"more than commands.rate allows, and {MAX_LINE} wait already: try again later",
                 code=429,
                 kind="too_fast",
             )
-        self._line.append(one)
+        line.waiting.append(one)
         self._advance()
 
     def _advance(self) -> None:
-        """Gives out of the line what the rate allows now; comes back for the rest."""
-        now = instant().mono
-        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._options.rate)
-        self._filled = now
-        while self._line and self._tokens >= 1.0:
-            one = self._line.popleft()
+        """Gives out of the lines what the rate allows now; comes back for the rest."""
+        now, lines = instant().mono, (self._own_line, self._line)
+        for line in lines:
+            line.fill(now)
+            self._move(line, now)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if delays := [line.delay(now) for line in lines if line.waiting]:
+            self._timer = asyncio.get_running_loop().call_later(min(delays) + 0.001, self._again)
+
+    def _move(self, line: _Line, now: float) -> None:
+        while (one := line.next()) is not None:
             if one.send_by <= now:
                 self._expire(one)
                 continue
             try:
                 self._give(one)
-                self._tokens -= 1.0
+                line.gone()
             except BadCommand as bad:
                 self._reject(one, bad)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._line:
-            due = min(one.send_by for one in self._line)
-            delay = max(0.0, min((1.0 - self._tokens) / self._options.rate, due - now))
-            self._timer = asyncio.get_running_loop().call_later(delay + 0.001, self._again)
 
     def _again(self) -> None:
         now = instant().mono
-        for one in [one for one in self._line if one.send_by <= now]:
-            self._line.remove(one)
-            self._expire(one)
+        for line in (self._own_line, self._line):
+            for one in [one for one in line.waiting if one.send_by <= now]:
+                line.waiting.remove(one)
+                self._expire(one)
         self._advance()
 
     def _give(self, one: _Open) -> None:

@@ -227,7 +227,7 @@ class Publisher:
         self._meter.connected = True
         self._log.info("mqtt connected", extra={"client_id": self.client_id})
         self._endings.began(time.monotonic())
-        self.states.again()
+        self.states.again(self._endings.wary)
         if self._outbox is not None:
             self._outbox.expire(instant())
         self._pump()
@@ -280,11 +280,13 @@ class Publisher:
     def _pump(self) -> None:
         """Publishes what the window allows."""
         connection = self._connection
-        if connection is None or self._paused_until > time.monotonic() or not self._permit.lasts():
+        now = time.monotonic()
+        if connection is None or self._paused_until > now or not self._permit.lasts():
             return
         if not self._flying and self._paused_until:
             self._start_over()
-        window = 1 if self._careful else min(WINDOW, connection.receive_maximum)
+        careful = self._careful or self._endings.careful(now)
+        window = 1 if careful else min(WINDOW, connection.receive_maximum)
         self._pumping = True
         try:
             with connection.gathered():
@@ -385,10 +387,11 @@ class Publisher:
 
     def _refused(self, flight: _Flight, code: int) -> None:
         self._log.warning("the broker refused a message", extra={"topic": flight.message.topic, "code": hex(code)})
+        self._endings.refused(time.monotonic())
         if flight.kind == "event" and self._outbox is not None:
             self._outbox.drop(flight.position, "refused")
         elif flight.kind == "state":
-            self.states.done(flight.message, taken=True)
+            self.states.refused(flight.message)
 
     def _end(self, error: Lost) -> None:
         if self._lost is not None and not self._lost.done():

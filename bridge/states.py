@@ -16,6 +16,7 @@ class States:
         self._latest: dict[str, Message] = {}
         self._dirty: dict[str, None] = {}
         self._flying: set[str] = set()
+        self._refused: dict[str, Message] = {}  # by brokers that end the connection with it
 
     def put(self, message: Message) -> None:
         if message.payload:
@@ -45,10 +46,20 @@ class States:
             del self._latest[message.topic]  # cleared, and nothing newer
             self._retained(message.topic, False)
 
-    def again(self) -> None:
-        """After a reconnect: everything, in the order in which it was first said."""
+    def refused(self, message: Message) -> None:
+        """The broker does not want it."""
+        self.done(message, taken=True)
+        self._refused[message.topic] = message
+
+    def again(self, wary: bool = False) -> None:
+        """After a reconnect: everything, in the order in which it was first said.
+
+        wary: the connection ended because a message was refused, perhaps; then without those that were.
+        """
+        if not wary:
+            self._refused.clear()
         self._flying.clear()
-        self._dirty = dict.fromkeys(self._latest)
+        self._dirty = {topic: None for topic, one in self._latest.items() if self._refused.get(topic) is not one}
 
     def pending(self) -> bool:
         return bool(self._dirty or self._flying)

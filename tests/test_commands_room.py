@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -421,6 +422,33 @@ async def test_a_burst_at_once_a_hundred_in_line_the_rest_refused(room: Room, cl
         (command.key for command in room.orders), key=lambda key: int(key.rpartition("-")[2])
     )
     assert not heard[0].codes[1:]
+
+
+@pytest.mark.parametrize("name", ["reconnect", "pause", "resume"])
+async def test_what_the_bridge_does_itself_does_not_wait_behind_the_platforms_line(room: Room, name: str) -> None:
+    for _ in range(5 + MAX_LINE):
+        room.send({**GOOD, "timeout": "1h"})
+    assert room.send().codes == [429]
+    heard = room.send({}, f"{PREFIX}/command/{name}")
+    await turns()
+    assert heard.codes == [200]
+    assert room.local == [name]
+    assert len(room.orders) == 5
+
+
+async def test_what_the_bridge_does_itself_has_a_rate_too(room: Room, clock: Clock) -> None:
+    for _ in range(5 + MAX_LINE):
+        room.send({"timeout": "1h"}, f"{PREFIX}/command/reconnect")
+    await turns()
+    assert len(room.local) == 5
+    assert room.send({}, f"{PREFIX}/command/reconnect").codes == [429]
+    clock.mono += 1.0
+    room.commands._again()
+    await turns()
+    assert len(room.local) == 10
+    room.commands.stop()
+    await turns()
+    assert Counter(one["code"] for one in room.finals) == {200: 10, 429: 1, 503: 95}
 
 
 async def test_a_burst_never_saves_up_more_than_one_second(room: Room, clock: Clock) -> None:

@@ -232,6 +232,38 @@ async def test_one_refused_event_is_dropped_and_the_rest_goes_on(scripted: Scrip
         assert rig.meter.connects["ok"] == 1
 
 
+async def test_a_broker_that_ends_the_connection_with_a_refusal_is_come_back_to(scripted: ScriptedFactory) -> None:
+    """As Mosquitto 2.0 does, whose PUBACK gets through only where nothing was acknowledged right before."""
+    burst: list[Publish] = []
+    cut: set[int] = set()
+
+    def puback(one: Publish) -> int | None:
+        loop, connection = asyncio.get_running_loop(), broker.connection(CLIENT)
+        if connection.number in cut:
+            return None
+        burst.append(one)
+        loop.call_soon(burst.clear)
+        if one.payload not in (b"2", b"4", b"6", b"8", b"bad", b"worse"):
+            return 0
+        cut.add(connection.number)
+        loop.call_soon(connection.cut)
+        return NOT_AUTHORIZED if len(burst) == 1 else None
+
+    broker = await scripted(puback=puback)
+    async with publishing(broker.url) as rig:
+        rig.publisher.state(Message("base/good/state", b"good"))
+        rig.publisher.state(Message("base/bad/state", b"bad"))
+        rig.publisher.state(Message("base/worse/state", b"worse"))
+        rig.events(10)
+        await rig.published(6, timeout=10.0)
+        await rig.publisher.spoken()
+        assert rig.ledger == {"published": 6, "refused": 4, "waiting": 0}
+        assert numbers(broker.publishes(EVENTS))[-1] == 10
+        assert rig.meter.reconnects["taken_over"] == 0
+        assert await rig.log("the connection broke after the broker refused a message")
+        assert rig.publisher.connected, "the states that it refused are not said again"
+
+
 async def test_nobody_subscribed_is_no_refusal_and_a_long_reason_is_read(scripted: ScriptedFactory, way: str) -> None:
     broker = await scripted(hold=True)
     async with publishing(broker.url) as rig:
@@ -607,6 +639,23 @@ async def test_a_refused_password_is_named_and_recovers(
         word.write_text("right-word\n")
         await broker.wait_connected(CLIENT)
         assert rig.meter.connects["refused"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("version", "code", "remedy"),
+    [("5", 0x84, "mqtt.version"), ("5", 0x85, "mqtt.client_id"), ("5", 0x88, ""), ("5", 0x97, ""), ("3.1.1", 3, "")],
+)
+async def test_a_broker_that_answers_no_has_refused(
+    scripted: ScriptedFactory, version: str, code: int, remedy: str
+) -> None:
+    broker = await scripted(connack=Connack(code))
+    async with publishing(broker.url, version=version) as rig:
+        line = await rig.log("the broker refused the connection")
+        assert line.reason.partition("; check ")[2] == remedy
+        assert rig.meter.connects["refused"] >= 1
+        assert rig.meter.connects["failed"] == 0
+        broker.connack = Connack()
+        await broker.wait_connected(CLIENT)
 
 
 async def test_a_refused_subscription_is_told(scripted: ScriptedFactory) -> None:
