@@ -4,18 +4,39 @@ MQTT 5 has a reason code for that. Brokers before it, and some after, say nothin
 soon after they began.
 
 Or a broker does not let the bridge publish something, and ends the connection with the refusal, as Mosquitto 2.0 does;
-its PUBACK gets lost then, unless that message was alone on its way. So after such an end it is.
+its PUBACK gets lost then, unless that message was alone on its way. So after such an end it is. Some have no PUBACK
+for it at all, and 3.1.1 has none that says no. That a message is why is believed when five connections in a row ended
+over it, each soon after it began, with this message alone on its way and another one taken before.
 """
 
 import asyncio
 import time
+from collections.abc import Collection
+from typing import Literal
+
+from msgspec import Struct
 
 from bridge.broker import SESSION_TAKEN_OVER, Lost, NotNow
 from bridge.errors import Refused, Transient
+from bridge.model import Message
 
 TAKEN_OVER_S = 30.0  # not before then is the next try
-_YOUNG_S, _YOUNG_DEATHS = 3.0, 3
+_YOUNG_S, _YOUNG_DEATHS, _STRIKES = 3.0, 3, 5
+# What a DISCONNECT because of a message says, if anything: malformed, protocol error, not authorized, topic name
+# invalid, packet too large, payload format invalid (MQTT 5, 3.14.2.1)
+_OVER_A_MESSAGE = (None, 0x81, 0x82, 0x87, 0x90, 0x95, 0x99)
 _WHY_S = 0.1
+
+Kind = Literal["event", "state", "response", "once"]
+
+
+class Flight(Struct, frozen=True, gc=False):
+    """A message on its way. position: of an event · sent: time.monotonic()."""
+
+    kind: Kind
+    position: int
+    message: Message
+    sent: float
 
 
 class Endings:
@@ -27,19 +48,41 @@ class Endings:
         self._young_until = 0.0
         self._refused_until = 0.0  # until then a refusal may be why the connection ended
         self.wary = False  # whether the last one ended because of a refusal, perhaps
+        self.taken = False  # whether the broker has taken something on this connection
+        self._alone: Flight | None = None  # on its way when the last one ended
+        self._suspect: Message | None = None  # what was alone on its way before
+        self._strikes = 0  # connections in a row that ended over it
         self._calm_at = 0.0  # when a connection has lasted long enough to forget that it was taken over
 
     def began(self, now: float) -> None:
         """A connection stands. now: time.monotonic()."""
+        self.taken = False
         self._calm_at, self._young_until = now + 2 * TAKEN_OVER_S, now + _YOUNG_S
 
     def careful(self, now: float) -> bool:
         """Whether one message at a time goes out."""
         return self.wary and now < self._young_until
 
+    @property
+    def untried(self) -> bool:
+        """Whether the broker is to take a state first: what then ends the connection is to blame for it."""
+        return self.wary and not self.taken
+
     def refused(self, now: float) -> None:
         """The broker has refused a message."""
         self._refused_until, self._died_young = now + _YOUNG_S, 0
+
+    def left(self, flying: Collection[Flight]) -> None:
+        """What was on its way when the connection ended."""
+        self._alone = next(iter(flying)) if self.taken and len(flying) == 1 else None
+
+    def poison(self) -> Flight | None:
+        """The message that ends connections, once."""
+        alone, self._alone = self._alone, None
+        if self._strikes < _STRIKES:
+            return None
+        self._strikes = 0
+        return alone
 
     def over(self, now: float) -> bool:
         """Whether a take-over is history from now on."""
@@ -52,11 +95,14 @@ class Endings:
         """One of the meter's reasons, the error in words that say what to do, and seconds to wait at least."""
         if not isinstance(error, Lost):
             return ("refused" if isinstance(error, Refused | NotNow) else "failed"), error, 0.0
-        now = time.monotonic()
-        by_refusal, young = (error.code is None and now < until for until in (self._refused_until, self._young_until))
+        now, over_a_message = time.monotonic(), error.code in _OVER_A_MESSAGE
+        by_refusal, young = (over_a_message and now < until for until in (self._refused_until, self._young_until))
+        self._strike(self._alone.message if self._alone and young else None)
         self.wary = by_refusal or young
         if by_refusal:
             return "closed", Lost(f"{error} after the broker refused a message"), 0.0
+        if self._strikes > 1:
+            return "closed", error, 0.0
         self._died_young = self._died_young + 1 if young else 0
         if error.code == SESSION_TAKEN_OVER:
             self._taken_over, self._died_young = True, 0
@@ -69,6 +115,10 @@ class Endings:
             )
             return "taken_over", error, TAKEN_OVER_S
         return ("timeout" if error.code == -1 else "closed"), error, 0.0
+
+    def _strike(self, alone: Message | None) -> None:
+        self._strikes = 0 if alone is None else self._strikes + 1 if alone == self._suspect else 1
+        self._suspect = alone
 
 
 async def unless_ended(asking: "asyncio.Future[None]", listening: "asyncio.Future[None]") -> None:

@@ -5,7 +5,8 @@
 3. States are conflated: the newest per topic wins, one of a topic is on its way at a time, and every one is sent again
    after a reconnect. Responses are sent until they are acknowledged. What is said once (dead frames) may be lost.
 4. PUBACK 0x97 (quota) is tried again after a pause, one at a time until it passes; any other code of 0x80 and above
-   drops that one message, counted, so that a poisoned one never blocks the rest.
+   drops that one message, counted, so that a poisoned one never blocks the rest; one over which the broker ends one
+   connection after the other (endings.py) is dropped in the same way.
 5. A missing PUBACK means a new connection.
 6. Nothing connects or publishes without permission; after a loss, only with one that was given since (permit.py).
 """
@@ -16,13 +17,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
-
-from msgspec import Struct
 
 from bridge.broker import QUOTA_EXCEEDED, REFUSED, Connection, Incoming, Lost, connect
 from bridge.clock import instant
-from bridge.endings import Endings, unless_ended
+from bridge.endings import Endings, Flight, Kind, unless_ended
 from bridge.errors import Transient
 from bridge.links.backoff import Backoff
 from bridge.model import Message
@@ -36,17 +34,6 @@ from bridge.watch.metrics import MqttMeter
 WINDOW = 2_000  # unacknowledged publishes at most; the broker's Receive Maximum may say less
 _IN_A_ROW = 16  # events between two states
 _QUOTA_PAUSE_S = (0.2, 5.0)
-
-Kind = Literal["event", "state", "response", "once"]
-
-
-class _Flight(Struct, frozen=True, gc=False):
-    """position: of an event · sent: time.monotonic()."""
-
-    kind: Kind
-    position: int
-    message: Message
-    sent: float
 
 
 class Publisher:
@@ -77,7 +64,7 @@ class Publisher:
         self._refused_for_now: list[Message] = []  # responses, by quota
         self._once: deque[tuple[Message, int]] = deque(maxlen=1000)
         self._connection: Connection | None = None
-        self._flying: dict[int, _Flight] = {}
+        self._flying: dict[int, Flight] = {}
         self._turn = False
         self._scheduled = self._pumping = False
         self._careful = False  # after a quota refusal: one event at a time
@@ -185,6 +172,8 @@ class Publisher:
     def _failed(self, error: Transient, url: str, backoff: Backoff, round_done: bool) -> float:
         """Counts and logs the end of a connection or of an attempt; seconds until the next."""
         reason, error, delay = self._endings.why(error, self.client_id)
+        if (poison := self._endings.poison()) is not None:
+            self._refused(poison, "connection ended")
         if reason in ("refused", "failed"):
             self._meter.connects[reason] += 1
         self._meter.reconnects[reason] += 1
@@ -227,6 +216,7 @@ class Publisher:
         self._meter.connected = True
         self._log.info("mqtt connected", extra={"client_id": self.client_id})
         self._endings.began(time.monotonic())
+        self._turn = False
         self.states.again(self._endings.wary)
         if self._outbox is not None:
             self._outbox.expire(instant())
@@ -237,6 +227,7 @@ class Publisher:
             self._connection.acknowledged = lambda acks: None
         self._connection = None
         self._meter.connected = False
+        self._endings.left(self._flying.values())
         self._refused_for_now += [flight.message for flight in self._flying.values() if flight.kind == "response"]
         self._flying.clear()
         self._start_over()
@@ -304,7 +295,7 @@ class Publisher:
 
     def _publish_next(self, connection: Connection, window: int) -> bool:
         """Some of what waits: responses first, then states and events in turn."""
-        if self._responses:
+        if self._responses and not (self._endings.untried and self.states.pending()):
             self._send(connection, "response", self._responses[0], 1)
             self._responses.popleft()  # only now: publishing may find the connection gone
             return True
@@ -333,7 +324,7 @@ class Publisher:
             if connection.maximum_packet_size is not None and not fits(message):
                 self._outbox.drop(entry.position, "too_large")
                 continue
-            flying[publish(message, qos)] = _Flight("event", entry.position, message, now)
+            flying[publish(message, qos)] = Flight("event", entry.position, message, now)
             room -= 1
         return any_sent
 
@@ -344,10 +335,10 @@ class Publisher:
                 self.states.done(message, taken=True)
             return
         packet = connection.publish(message, qos, retain=kind == "state")
-        self._flying[packet] = _Flight(kind, -1, message, time.monotonic())
+        self._flying[packet] = Flight(kind, -1, message, time.monotonic())
 
     def _acknowledged(self, acks: Sequence[tuple[int, int]]) -> None:
-        now, pop = time.monotonic(), self._flying.pop
+        now, pop, self._endings.taken = time.monotonic(), self._flying.pop, True
         for packet, code in acks:
             flight = pop(packet, None)
             if flight is None:
@@ -359,13 +350,13 @@ class Publisher:
             elif code == QUOTA_EXCEEDED:
                 self._quota(flight, now)
             else:
-                self._refused(flight, code)
+                self._refused(flight, hex(code))
         if self._pumping:  # QoS 0: acknowledged as soon as it is written
             self.wake()
         else:
             self._pump()
 
-    def _taken(self, flight: _Flight, now: float) -> None:
+    def _taken(self, flight: Flight, now: float) -> None:
         if flight.kind == "event" and self._outbox is not None:
             if (entry := self._outbox.commit(flight.position)) is not None:
                 self._meter.latency.observe(now - entry.recorded.mono)
@@ -373,7 +364,7 @@ class Publisher:
             self._meter.states_published += 1
             self.states.done(flight.message, taken=True)
 
-    def _quota(self, flight: _Flight, now: float) -> None:
+    def _quota(self, flight: Flight, now: float) -> None:
         if not self._paused_until:
             self._log.warning("the broker's quota is exceeded", extra={"retry_s": self._pause})
             self._paused_until = now + self._pause
@@ -385,13 +376,16 @@ class Publisher:
         elif flight.kind == "response":
             self._refused_for_now.append(flight.message)
 
-    def _refused(self, flight: _Flight, code: int) -> None:
-        self._log.warning("the broker refused a message", extra={"topic": flight.message.topic, "code": hex(code)})
+    def _refused(self, flight: Flight, code: str) -> None:
+        about = {"topic": flight.message.topic, "bytes": flight.message.size, "code": code}
+        self._log.warning("the broker refused a message", extra=about)
         self._endings.refused(time.monotonic())
         if flight.kind == "event" and self._outbox is not None:
             self._outbox.drop(flight.position, "refused")
         elif flight.kind == "state":
             self.states.refused(flight.message)
+        elif flight.message in self._responses:
+            self._responses.remove(flight.message)
 
     def _end(self, error: Lost) -> None:
         if self._lost is not None and not self._lost.done():

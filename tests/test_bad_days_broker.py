@@ -13,7 +13,7 @@ from typing import Any
 from bridge.simulators.resiot import ResiotSimOptions, ResiotSimulator
 from tests.conftest import MosquittoFactory, ScriptedFactory
 from tests.support.ear import Ear, Message
-from tests.support.house import FAST, TOKEN, House, counters, house, sequences, ups
+from tests.support.house import FAST, TOKEN, House, balanced, counters, house, sequences, ups
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess, Line
 from tests.support.scraping import scraping
@@ -179,6 +179,22 @@ async def test_two_bridges_with_one_client_id(broker: MosquittoFactory, base: st
 def _shared(line: Line) -> bool:
     reason = str(line.fields.get("reason"))
     return line.message == "mqtt lost" and "share" in reason and "client id" in reason
+
+
+async def test_a_message_that_it_answers_by_closing(broker: MosquittoFactory, base: str, tmp_path: Path) -> None:
+    """3.1.1 has no Maximum Packet Size: Mosquitto ends the connection, and would do so for ever."""
+    mosquitto = await broker(lines=("max_packet_size 3000",))
+    async with house(mosquitto, tmp_path, base, mqtt={"version": "3.1.1"}) as home, scraping(home.bridge):
+        frames = ups(9)
+        frames[4] = frames[4].replace('"Port"', f'"Note":"{"x" * 3000}","Port"')
+        await home.say(*frames)
+        heard = await until_all(home, 9)
+        assert firsts(heard) == [1, 2, 3, 4, 6, 7, 8, 9]
+        line = await home.bridge.wait_log(lambda one: one.message == "the broker refused a message")
+        assert (line.fields["code"], line.fields["backend"]) == ("connection ended", "lora")
+        seen = await home.bridge.wait_scrape(lambda one: one.of("ws2mqtt_outbox_events", backend="lora") == 0)
+        assert seen.of("ws2mqtt_events_dropped_total", backend="lora", reason="refused") == 1
+        assert balanced(seen)
 
 
 async def test_taken_over_the_backend_says_so(scripted: ScriptedFactory, base: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import gc
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ import pytest
 
 import bridge.broker
 import bridge.endings
-from bridge.broker import Incoming
+from bridge.broker import Incoming, Lost
 from bridge.clock import instant
+from bridge.endings import Endings, Flight
 from bridge.errors import Refused, Transient
 from bridge.model import Instant, Message
 from bridge.options import Duration, MqttOptions, OutboxOptions, Reconnect, Secret, Size, Tls
@@ -262,6 +264,77 @@ async def test_a_broker_that_ends_the_connection_with_a_refusal_is_come_back_to(
         assert rig.meter.reconnects["taken_over"] == 0
         assert await rig.log("the connection broke after the broker refused a message")
         assert rig.publisher.connected, "the states that it refused are not said again"
+
+
+@pytest.mark.parametrize(("version", "code"), [("3.1.1", 0), ("5", 0), ("5", 0x95)])
+@pytest.mark.parametrize("bad", ["event", "state", "response"])
+async def test_a_message_over_which_the_broker_ends_every_connection_holds_up_nothing(
+    scripted: ScriptedFactory, version: str, code: int, bad: str
+) -> None:
+    topic = {"event": EVENTS, "state": "base/bad/state", "response": "base/lora/response/x"}[bad]
+
+    def puback(one: Publish) -> int | None:
+        if one.topic != topic or one.payload not in (b"4", b"bad"):
+            return 0
+        if code:
+            broker.connection(CLIENT).disconnect(code)
+        else:
+            broker.connection(CLIENT).cut()
+        return None
+
+    broker = await scripted(puback=puback)
+    async with publishing(broker.url, version=version) as rig:
+        rig.publisher.state(Message("base/lora/state", b"good"))
+        rig.publisher.state(Message("base/bad/state", b"bad"))
+        rig.events(10)
+        rig.publisher.respond(Message("base/lora/response/x", b"bad"))
+        rig.publisher.respond(Message("base/lora/response/y", b"good"))
+        line = await rig.log("refused a message")
+        assert (line.topic, line.code) == (topic, "connection ended")
+        refused = {"refused": 1} if bad == "event" else {}
+        await rig.published(10 - len(refused), timeout=20.0)
+        await rig.publisher.drained()
+        assert rig.ledger == {"published": 10 - len(refused), **refused, "waiting": 0}
+        assert numbers(broker.publishes(EVENTS))[-1] == 10
+        assert broker.publishes("base/lora/response/y")
+        assert rig.meter.reconnects["taken_over"] == 0
+        assert 5 <= rig.meter.reconnects["closed"] <= 8
+
+
+async def test_a_few_connections_that_end_over_one_message_lose_nothing(scripted: ScriptedFactory) -> None:
+    left = 5
+
+    def puback(one: Publish) -> int | None:
+        nonlocal left
+        if left == 0 or one.payload == b"good":
+            return 0
+        left -= 1
+        broker.connection(CLIENT).cut()
+        return None
+
+    broker = await scripted(puback=puback)
+    async with publishing(broker.url) as rig:
+        rig.publisher.state(Message("base/lora/state", b"good"))
+        rig.events(10)
+        await rig.published(10, timeout=20.0)
+        assert rig.ledger == {"published": 10, "waiting": 0}
+        assert firsts(numbers(broker.publishes(EVENTS))) == list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("taken", "code", "others"), [(False, None, 0), (True, -1, 0), (True, 0x8B, 0), (True, None, 1)]
+)
+async def test_only_what_was_alone_after_something_else_was_taken_is_suspected(
+    taken: bool, code: int | None, others: int
+) -> None:
+    """The broker may take nothing at all, be silent, be stopped: then the message is not to blame."""
+    endings = Endings()
+    for _ in range(20):
+        endings.began(time.monotonic())
+        endings.taken = taken
+        endings.left([Flight("event", one, Message(EVENTS, b"1"), 0.0) for one in range(1 + others)])
+        endings.why(Lost("gone", code), CLIENT)
+        assert endings.poison() is None
 
 
 async def test_nobody_subscribed_is_no_refusal_and_a_long_reason_is_read(scripted: ScriptedFactory, way: str) -> None:
