@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from bridge.simulators.smartserver import Faults, SmartserverSimOptions, SmartserverSimulator
+from tests.support import free_port
 from tests.support.ear import Ear
 from tests.support.house import balanced
 from tests.support.mosquitto import Certificates, Mosquitto
@@ -70,10 +71,8 @@ async def test_not_let_in_then_let_in(
 
 
 async def test_a_platform_that_is_not_there_yet(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
-    platform = simulator()
-    async with platform:
-        port = platform.port
-    options = msgspec.structs.replace(platform.options, port=port)
+    port = free_port()
+    options = msgspec.structs.replace(simulator().options, port=port)
     async with building(mosquitto, tmp_path, base, simulator(), online=False, url=f"http://127.0.0.1:{port}") as home:
         await home.state("offline")
         async with SmartserverSimulator(options) as later:

@@ -23,6 +23,7 @@ from bridge.demo_broker import HOST, DemoBroker
 from bridge.errors import Fatal
 from bridge.options import MqttOptions, Secret
 from bridge.viewer import watch
+from tests.support import free_port
 
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
 UP = {"f_port": 5, "f_cnt": 42, "payload_hex": "0100e60252", "frequency_hz": 868500000}
@@ -110,8 +111,8 @@ async def test_it_ends_by_itself_with_0_where_there_was_a_broker_and_1_where_not
 
 async def test_it_comes_back_with_the_broker_and_says_so() -> None:
     out, notices = Pipe(), Pipe()
-    async with DemoBroker(0) as first:
-        port = first.port
+    port = free_port()
+    async with DemoBroker(port) as first:
         task = asyncio.create_task(watch(at(first.url), out=out, notices=notices))
         async with publisher(first) as client:
             await client.publish("ws2mqtt/x/state", "1", qos=1, retain=True)
@@ -197,6 +198,7 @@ async def interrupted(url: str, moment: Callable[[Terminal], Coroutine[Any, Any,
 import asyncio
 from bridge.options import MqttOptions
 from bridge.viewer import watch
+from tests.support import free_port
 try:
     asyncio.run(watch(MqttOptions(url=({url!r},))))
 except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from typing import Self
 
 from tests.faults import packets
 from tests.faults.heard import Copy
-from tests.support import close
+from tests.support import close, free_port
 
 HOST = "127.0.0.1"
 _CHUNK, _SLOW_CHUNK = 65_536, 2_048
@@ -31,7 +31,7 @@ class Wire:
     def __init__(self, port: Callable[[], int], prefix: str, heard: Callable[[Copy, float, float], None]) -> None:
         self._broker, self._heard = port, heard
         self._prefix = prefix.encode()
-        self.port = 0
+        self.port = free_port()
         self.rate: float | None = None
         self.swallowing = self.mute = self.quota = False
         self.broken: list[str] = []  # what nobody should send
@@ -59,7 +59,6 @@ class Wire:
         """Takes connections, again on the same port."""
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, HOST, self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     def shut(self) -> None:
         """Refuses connections, and cuts those there are."""

@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 from bridge.simulators.resiot import PATH, Faults, ResiotSimOptions, ResiotSimulator
+from tests.support import free_port
 
 CLASS_A, CLASS_C = "a81758fffe0a0b0c", "a81758fffe0a0b0f"
 APP_C = "70b3d57ed0003344"
@@ -277,7 +278,7 @@ async def test_leaving_with_an_unfinished_handshake_and_a_stuck_client_is_quick(
 
 async def test_serve_forever_starts_by_itself_and_ends_when_cancelled() -> None:
     async with asyncio.timeout(10):
-        simulator = ResiotSimulator(options(port=_free_port()))
+        simulator = ResiotSimulator(options(port=free_port()))
         serving = asyncio.create_task(simulator.serve_forever())
         connecting = asyncio.create_task(simulator.connected())
         url = f"ws://127.0.0.1:{simulator.options.port}{PATH}?type=node&token={simulator.options.token}"
@@ -290,11 +291,6 @@ async def test_serve_forever_starts_by_itself_and_ends_when_cancelled() -> None:
         assert serving.cancelled()
         with pytest.raises(ConnectionClosed):
             await client.recv()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 async def test_a_taken_port() -> None:

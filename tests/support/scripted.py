@@ -36,6 +36,7 @@ from tests.support import (
     Unsubscribe,
     close,
     frame,
+    free_port,
     matches,
     read_packet,
     write_connack,
@@ -211,14 +212,13 @@ class ScriptedBroker:
     def __init__(
         self,
         *,
-        port: int = 0,
         connack: Connack | Callable[[Connect], Connack | None] | None = ACCEPTED,
         puback: Callable[[Publish], int | None] = lambda publish: 0,
         hold: bool = False,
         suback: Callable[[Subscription], int | None] = lambda subscription: None,
         cut_after: int | None = None,
     ) -> None:
-        self.port = port
+        self.port = free_port()
         self.connack, self.puback, self.hold = connack, puback, hold
         self.suback, self.cut_after = suback, cut_after
         self.connections: list[Connection] = []
@@ -253,7 +253,6 @@ class ScriptedBroker:
     async def start(self) -> None:
         """Also again after stop(), on the same port; what was got stays."""
         self._server = await asyncio.start_server(self._serve, HOST, self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """Cuts every connection and listens no more."""
