@@ -137,7 +137,7 @@ async def test_only_what_changed_is_restarted(mosquitto: Mosquitto, base: str, t
             )
             answer = await reload(home)
             assert answer["data"] == {"changed": ["changing"], "added": ["coming"], "removed": ["leaving"]}
-            line = next(one for one in home.bridge.lines if one.message == "reloaded")
+            line = await home.bridge.wait_log(lambda one: one.message == "reloaded")
             told = {what: line.fields[what] for what in ("changed", "added", "removed")}
             assert told == {"changed": "changing", "added": "coming", "removed": "leaving"}
 

@@ -141,7 +141,8 @@ class Catalogue:
     @property
     def subjects(self) -> set[str]:
         """Of all devices, once they are known for sure; none before."""
-        return {one.device.subject for one in self._known.values()} if self.loaded and not self.trouble else set()
+        known = {one.device.subject for one in self._known.values()} if self.loaded and not self.trouble else set()
+        return known - {""}
 
     def _find(self, told: Device) -> _Known | None:
         known = self._known.get(_key(told))

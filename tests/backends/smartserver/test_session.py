@@ -14,6 +14,7 @@ from tests.backends.smartserver.hq import (
     LAMP,
     LUX,
     LUX_SUBJECT,
+    METER,
     OK,
     POINTS,
     POLL,
@@ -639,7 +640,7 @@ def test_who_is_there_is_told_once_when_all_of_it_is_known() -> None:
         "17qz7ab/dev/lon/4/if/Lamp/0/nviValue",
         "alarms",
     }
-    hq = online()
+    hq = online({"GET /iap/devs?": told([DEVICE, METER, {"id": 99, "name": "has no address"}])})
     assert hq.of(Census) == [Census(frozenset(there))]
     hq.lively = True
     hq.lose().open("main").settle()
