@@ -70,8 +70,7 @@ async def test_a_wrong_file_is_refused_as_a_whole(mosquitto: Mosquitto, base: st
             assert (answer["status"], answer["code"], answer["final"]) == ("rejected", 400, True)
             for path in ("backends.lora.gateway_timeout", "backends.more.type"):
                 assert path in answer["error"]["message"]
-        problems = [one.fields["problem"] for one in home.bridge.lines if one.message == "configuration refused"]
-        assert len(problems) == 2
+        problems = [one.fields["problem"] for one in await home.bridge.wait_logs(2, "configuration refused")]
         assert any("backends.lora.gateway_timeout" in one for one in problems)
         assert any("did you mean resiot" in one for one in problems)
         assert await reloads(home) == (0, 1)

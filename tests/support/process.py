@@ -198,6 +198,10 @@ class BridgeProcess:
         """The first line that fits, from place `since` of `lines` on. Raises NotSeen, at once where it ended."""
         return (await self._lines.wait(predicate, timeout, 1, since))[0]
 
+    async def wait_logs(self, count: int, message: str, timeout: float = 10.0) -> list[Line]:
+        """The first `count` lines with this message. Raises NotSeen, at once where it ended."""
+        return await self._lines.wait(lambda line: line.message == message, timeout, count)
+
     async def get(self, path: str) -> httpx.Response:
         """GET on its HTTP endpoints. Raises httpx.TransportError."""
         async with httpx.AsyncClient(trust_env=False, timeout=_HTTP_S) as client:
