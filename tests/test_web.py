@@ -52,3 +52,21 @@ async def test_who_takes_nothing_is_cut_off(path: str, then: Callable[[socket.so
                 writer.write(b"GET /small HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
                 assert (await reader.read()).startswith(b"HTTP/1.1 200")
                 writer.close()
+
+
+@pytest.mark.parametrize(
+    ("listen", "family", "client"),
+    [
+        ("[::]:0", socket.AF_INET6, "::1"),
+        ("[::]:0", socket.AF_INET, "127.0.0.1"),
+        ("[::1]:0", socket.AF_INET6, "::1"),
+        ("0.0.0.0:0", socket.AF_INET, "127.0.0.1"),
+    ],
+)
+async def test_where_it_listens(listen: str, family: socket.AddressFamily, client: str) -> None:
+    """[::] is every address, as in other programs: a probe or a scrape may come by IPv4."""
+    async with web.serve(listen, ROUTES) as port:
+        reader, writer = await asyncio.open_connection(client, port, family=family)
+        writer.write(b"GET /small HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+        writer.close()

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ class Stream(NamedTuple):
 
 
 Routes = Mapping[str, Callable[[], Reply | Stream]]
+_Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -76,7 +77,7 @@ async def serve(listen: str, routes: Routes, patience: float = _PATIENCE_S) -> A
                 asyncio.get_running_loop().call_later(patience, _cut, writer)
 
     try:
-        server = await asyncio.start_server(connected, host.strip("[]") or None, int(port))
+        server = await _listening(connected, host.strip("[]"), int(port))
     except OSError as error:
         raise Fatal(f"http.listen: cannot listen on {listen}: {error.strerror or error}; choose another port") from None
     try:
@@ -88,6 +89,13 @@ async def serve(listen: str, routes: Routes, patience: float = _PATIENCE_S) -> A
         await asyncio.gather(*clients, return_exceptions=True)
         with contextlib.suppress(OSError):
             await server.wait_closed()
+
+
+async def _listening(connected: _Connected, host: str, port: int) -> asyncio.Server:
+    if host == "::" and socket.has_dualstack_ipv6():  # asyncio would leave out IPv4, by which most probes come
+        everywhere = socket.create_server((host, port), family=socket.AF_INET6, dualstack_ipv6=True)
+        return await asyncio.start_server(connected, sock=everywhere)
+    return await asyncio.start_server(connected, host or None, port)
 
 
 def _cut(writer: asyncio.StreamWriter) -> None:

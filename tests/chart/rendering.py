@@ -88,6 +88,12 @@ def rendered(
     return Rendered(one for one in yaml.safe_load_all(done.stdout) if one)
 
 
+def complaint(ci: str, **values: Any) -> str | None:
+    """What Helm says against these values, if anything."""
+    done = _helm(ci, "1.32", json.dumps(values))
+    return done.stderr if done.returncode else None
+
+
 def refused(**values: Any) -> str:
     """What Helm says to values that it must not take."""
     done = _helm("", "1.32", json.dumps(values))

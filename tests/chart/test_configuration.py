@@ -125,6 +125,25 @@ def test_a_placeholder_is_no_secret(word: str, key: str) -> None:
     assert objects.of("Secret") == []
 
 
+@pytest.mark.parametrize(
+    ("word", "key", "value"),
+    [
+        ("", "password", f"${{P:-{CLASSIFIED}}}"),
+        ("", "password", f"{CLASSIFIED}$a$"),
+        ("", "password", f"$${{{CLASSIFIED}}}"),
+        ("resiot", "url", f"wss://${{HOST}}/WebSocketServer/?type=node&token={CLASSIFIED}"),
+        ("resiot", "url", f"wss://${{HOST}}/?Token={CLASSIFIED}&type=${{KIND}}"),
+    ],
+)
+def test_a_placeholder_beside_it_hides_no_secret(word: str, key: str, value: str) -> None:
+    assert rendered(config=with_secret(word, key, value)).holding(CLASSIFIED) == ["Secret"]
+
+
+@pytest.mark.parametrize("value", ["${P}", "${P:-}", "wss://${HOST:-}/?token=${T}", "wss://h/?token=${T}&type=node"])
+def test_an_empty_default_is_no_secret(value: str) -> None:
+    assert rendered(config=with_secret("resiot", "url", value)).of("Secret") == []
+
+
 @pytest.mark.parametrize("ci", ALL)
 def test_no_secret_is_an_argument(ci: str) -> None:
     objects = rendered(ci, secrets={"lora": CLASSIFIED})

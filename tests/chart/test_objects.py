@@ -156,7 +156,7 @@ def test_a_release_may_be_called_by_a_number(ci: str) -> None:
     assert not found, "a number where a text has to be"
 
 
-@pytest.mark.parametrize("release", ["a" * 53, "a.b", "ws2mqtt", "a" * 51 + "-b"])
+@pytest.mark.parametrize("release", ["a" * 53, "a.b", "ws2mqtt", "a" * 51 + "-b", "a" * 50 + "--b"])
 def test_every_name_may_be_one(release: str) -> None:
     """Source: Kubernetes documentation, "Object Names and IDs": a Service's name is the narrowest."""
     objects = rendered("full", release=release, serviceAccount={"name": ""}, extraObjects=[])

@@ -1,6 +1,7 @@
 """The chart's values: the schema is the program's own, what it takes can run, what cannot run is refused."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from bridge.backends import PLATFORMS
-from tests.chart.rendering import ALL, CHART, ROOT, refused, rendered
+from tests.chart.rendering import ALL, CHART, ROOT, complaint, refused, rendered
 from tests.chart.values_schema import FILE, made
 
 EXAMPLES = sorted((ROOT / "config").glob("*.yaml"))
@@ -107,12 +108,50 @@ def test_a_mistyped_key_of_each_platform_is_refused(kind: str) -> None:
         ({"config": {"http": {"listen": "127.0.0.1:9108"}}}, "config.http.listen"),
         ({"config": {"http": {"listen": None}}}, "config.http: listen is required"),
         ({"config": {"http": None}}, "config: http is required"),
-        ({"config": None}, "config"),
+        ({"config": None}, "config is required"),
+        ({"persistence": None}, "persistence is required"),
+        ({"persistence": {"size": None}}, "persistence: size is required"),
+        ({"service": {"port": None}}, "service: port is required"),
+        ({"image": {"repository": None}}, "image: repository is required"),
+        ({"imagePullSecrets": [{}]}, "imagePullSecrets.0"),
+        ({"fullnameOverride": "My-Bridge"}, "fullnameOverride"),
+        ({"fullnameOverride": "-a"}, "fullnameOverride"),
+        ({"nameOverride": "my_bridge"}, "nameOverride"),
+        ({"nameOverride": "n" * 53}, "nameOverride"),
     ],
     ids=lambda one: json.dumps(one) if isinstance(one, dict) else "",
 )
 def test_what_cannot_be_meant_is_refused(values: dict[str, Any], told: str) -> None:
     assert told in refused(**values)
+
+
+def paths(tree: Any, *above: str) -> Iterator[tuple[str, ...]]:
+    """Every key there is."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        yield (*above, key)
+        yield from paths(value, *above, key)
+
+
+DEFAULTS = yaml.safe_load((CHART / "values.yaml").read_text())
+
+
+@pytest.mark.parametrize("path", list(paths(DEFAULTS)), ids=".".join)
+@pytest.mark.parametrize("ci", ["", "ha", "full"])
+def test_a_default_that_is_taken_away_is_done_without_or_asked_for(path: tuple[str, ...], ci: str) -> None:
+    """`key:` with nothing behind it, or null: Helm takes the chart's own value away."""
+    values: dict[str, Any] = {path[-1]: None}
+    for key in path[-2::-1]:
+        values = {key: values}
+    said = complaint(ci, **values)
+    assert said is None or f"{path[-1]} is required" in said
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
+def test_a_probe_may_be_left_out(probe: str) -> None:
+    values: dict[str, Any] = {probe: None}
+    left = {"startupProbe", "livenessProbe", "readinessProbe"} & rendered(**values).container.keys()
+    assert len(left) == 2
+    assert probe not in left
 
 
 ON = {"enabled": True}

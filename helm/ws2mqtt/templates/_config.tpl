@@ -18,7 +18,10 @@
 {{- mulf (regexFind "^[0-9.]+" $text | float64) (get $seconds (regexFind "[a-z]+$" $text)) | ceil | int64 | add 10 -}}
 {{- end }}
 
-{{/* Names of the secrets that stand in the configuration themselves, neither as ${NAME} nor in a file. */}}
+{{/*
+Names of the secrets that stand in the configuration themselves, neither as ${NAME} nor in a file. A default of such a
+name, or a token beside one, is a secret as well.
+*/}}
 {{- define "ws2mqtt.literals" -}}
 {{- $found := list -}}
 {{- with (.Values.config.mqtt).password }}{{ $found = append $found (list "mqtt.password" .) }}{{ end -}}
@@ -27,7 +30,11 @@
     {{- with get $backend . | toString | replace "<nil>" "" }}{{ $found = append $found (list $name .) }}{{ end -}}
   {{- end -}}
 {{- end -}}
-{{- range $found }}{{ if not (contains "${" (last . | toString)) }}{{ first . }} {{ end }}{{ end -}}
+{{- range $found -}}
+  {{- $text := last . | toString | replace "$${" "" -}}
+  {{- $beside := regexMatch "[$][{][^}]*:-[^}]|(?i)token=[^$&]" $text -}}
+  {{- if or $beside (not (contains "${" $text)) }}{{ first . }} {{ end -}}
+{{- end -}}
 {{- end }}
 
 {{/* Of the object that holds the file; the bare name may be that of a Secret which is there already. */}}

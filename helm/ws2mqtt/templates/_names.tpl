@@ -11,7 +11,7 @@ in its name, a Service may not.
 {{- define "ws2mqtt.fullname" -}}
 {{- $name := include "ws2mqtt.name" . -}}
 {{- $both := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
-{{- .Values.fullnameOverride | default $both | replace "." "-" | trunc 52 | trimSuffix "-" -}}
+{{- .Values.fullnameOverride | default $both | replace "." "-" | trunc 52 | trimAll "-" -}}
 {{- end }}
 
 {{- define "ws2mqtt.serviceAccount" -}}
@@ -29,7 +29,7 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
   "app.kubernetes.io/version" .Chart.AppVersion
   "app.kubernetes.io/managed-by" .Release.Service
   "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_") -}}
-{{- merge (include "ws2mqtt.selector" . | fromYaml) $own .Values.commonLabels | toYaml -}}
+{{- merge (include "ws2mqtt.selector" . | fromYaml) $own (.Values.commonLabels | default dict) | toYaml -}}
 {{- end }}
 
 {{/* Metadata of an object. root, name; labels and annotations of this object alone. */}}
@@ -38,7 +38,7 @@ name: {{ .name | quote }}
 namespace: {{ .root.Release.Namespace | quote }}
 labels:
   {{- merge (include "ws2mqtt.labels" .root | fromYaml) (.labels | default dict) | toYaml | nindent 2 }}
-{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+{{- with merge (dict) (.annotations | default dict) (.root.Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -46,7 +46,7 @@ annotations:
 
 {{/* registry/repository:tag, or @digest. */}}
 {{- define "ws2mqtt.image" -}}
-{{- $registry := .Values.global.imageRegistry | default .Values.image.registry -}}
+{{- $registry := (.Values.global).imageRegistry | default .Values.image.registry -}}
 {{- $version := printf ":%s" (.Values.image.tag | default .Chart.AppVersion) -}}
 {{- with .Values.image.digest }}{{ $version = printf "@%s" . }}{{ end -}}
 {{- with $registry }}{{ . | trimSuffix "/" }}/{{ end }}{{ .Values.image.repository }}{{ $version }}
@@ -54,10 +54,11 @@ annotations:
 
 {{/* imagePullSecrets of a pod; names and {name: ...} are both taken. */}}
 {{- define "ws2mqtt.pullSecrets" -}}
-{{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets -}}
+{{- $everywhere := (.Values.global).imagePullSecrets | default list -}}
+{{- with .Values.imagePullSecrets | default list | concat $everywhere -}}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ if kindIs "map" . }}{{ .name }}{{ else }}{{ . }}{{ end }}
+  - name: {{ if kindIs "map" . }}{{ .name | quote }}{{ else }}{{ . | quote }}{{ end }}
   {{- end }}
 {{- end }}
 {{- end }}

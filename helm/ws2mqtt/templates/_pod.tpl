@@ -4,11 +4,12 @@
 {{- with $root.Values -}}
 metadata:
   labels:
-    {{- merge (include "ws2mqtt.selector" $root | fromYaml) .podLabels .commonLabels | toYaml | nindent 4 }}
+    {{- $labels := merge (dict) (.podLabels | default dict) (.commonLabels | default dict) }}
+    {{- merge (include "ws2mqtt.selector" $root | fromYaml) $labels | toYaml | nindent 4 }}
   annotations:
     checksum/config: {{ toYaml .config | sha256sum }}
     checksum/secrets: {{ toYaml .secrets | sha256sum }}
-    {{- with merge (dict) .podAnnotations .commonAnnotations }}
+    {{- with merge (dict) (.podAnnotations | default dict) (.commonAnnotations | default dict) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
 spec:
@@ -75,9 +76,11 @@ ports:
     containerPort: {{ . }}
 {{- $asked := dict "startupProbe" "/livez" "livenessProbe" "/livez" "readinessProbe" "/readyz" }}
 {{- range $probe, $path := $asked }}
+{{- with get $.Values $probe }}
 {{ $probe }}:
   httpGet: {path: {{ $path }}, port: http}
-  {{- toYaml (get $.Values $probe) | nindent 2 }}
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 {{- end }}
 resources:
