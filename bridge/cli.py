@@ -5,6 +5,7 @@ Exit codes: 0 ok · 1 runtime failure · 2 usage · 78 bad configuration (EX_CON
 
 import argparse
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -34,6 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     if args.act is None:
         parser.print_help()
         return USAGE
+    return _act(args)
+
+
+def _act(args: argparse.Namespace) -> int:
+    """The command, and what is said of its failures."""
     try:
         code: int = args.act(args)
         sys.stdout.flush()  # here, where a reader that has gone is no error
@@ -51,8 +57,19 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return OK if args.act is _simulate else FAILED  # Ctrl-C is how a simulator ends
     except BrokenPipeError:  # `ws2mqtt watch | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return OK
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _drop_output()
+        print("ws2mqtt: cannot write: no space left on the device", file=sys.stderr)
+        return FAILED
+
+
+def _drop_output() -> None:
+    """What is still to be written goes nowhere, so that the interpreter does not stumble over it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ takes it is a step of `.ci/run`.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -229,6 +230,15 @@ def test_actions_of_one_configuration(configured: Any) -> None:
         found = configured["components"]["schemas"][message["payload"]["$ref"].rpartition("/")[2]]
         assert set(found["properties"]) == fields | {"id", "timeout", "idempotency_key"}
         assert set(found["required"]) == fields
+
+
+def test_braces_in_the_base_topic_are_no_parameter_of_a_channel(tmp_path: Path) -> None:
+    file = tmp_path / "ws2mqtt.yaml"
+    file.write_text("mqtt: {base_topic: 'a {b c}/{'}\nbackends: {lora: {type: resiot, url: ws://h}}")
+    for name, channel in document(load(str(file), {}))["channels"].items():
+        assert channel["address"].startswith("{base_topic}/"), name
+        assert channel["parameters"]["base_topic"]["enum"] == ["a {b c}/{"], name
+        assert set(re.findall(r"\{([^{}]*)\}", channel["address"])) == set(channel["parameters"]), name
 
 
 def test_the_brokers(configured: Any) -> None:

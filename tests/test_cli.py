@@ -294,3 +294,17 @@ async def test_a_reader_that_goes_is_no_error(command: str, tmp_path: Path) -> N
     async with asyncio.timeout(30):
         _, said = await child.communicate()
     assert (child.returncode, said) == (0, b"")
+
+
+@pytest.mark.parametrize("command", ["check", "schema"], ids=["little to say", "much to say"])
+async def test_a_full_disk_is_told_in_one_line(command: str, tmp_path: Path) -> None:
+    """As `ws2mqtt schema > file`; that device takes nothing, like a disk that is full."""
+    (tmp_path / "good.yaml").write_text(GOOD)
+    more = ["-c", str(tmp_path / "good.yaml")] if command == "check" else []
+    with Path("/dev/full").open("wb") as full:
+        child = await asyncio.create_subprocess_exec(
+            *PROGRAM, command, *more, stdout=full, stderr=asyncio.subprocess.PIPE
+        )
+    async with asyncio.timeout(30):
+        _, said = await child.communicate()
+    assert (child.returncode, said) == (1, b"ws2mqtt: cannot write: no space left on the device\n")

@@ -264,6 +264,8 @@ async def test_the_bridge_goes_away_and_comes_back(home: House, page: Browser) -
     await home.bridge.kill()
     await page.until("document.body.classList.contains('stale')")
     assert "no answer" in await page.ask("document.getElementById('live').textContent")
+    dim = "Number(getComputedStyle(document.getElementById('bridge')).opacity) < 1"
+    assert await page.ask(dim), "ready, broker connected: of a bridge that does not answer"
     await home.bridge.start()
     await page.until("document.getElementById('live').textContent === 'live'", 30.0)
     assert all("Failed to load resource" in one for one in page.complaints), "the browser's own words"

@@ -174,7 +174,11 @@ class Channels(Struct):
     ) -> str:
         name = _named(*place)
         found = parameters or {level: {"description": _PARAMETER} for level in _LEVEL.findall(path)}
-        address = join(self.mqtt.base_topic, where, path)
+        base = self.mqtt.base_topic
+        if "{" in base or "}" in base:  # an address cannot quote them, and would take them for a parameter's
+            found = {"base_topic": {"enum": [base], "default": base, "description": "mqtt.base_topic"}} | found
+            base = "{base_topic}"
+        address = join(base, where, path)
         made: Schema = {"address": address, "messages": {"message": message}}
         self.channels[name] = made | ({"parameters": found} if found else {})
         return name
