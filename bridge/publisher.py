@@ -215,9 +215,10 @@ class Publisher:
         self._connection = connection
         self._meter.connected = True
         self._log.info("mqtt connected", extra={"client_id": self.client_id})
-        self._endings.began(time.monotonic())
+        now = time.monotonic()
+        self._endings.began(now)
         self._turn = False
-        self.states.again(self._endings.wary)
+        self.states.again(self._endings.wary, now)
         if self._outbox is not None:
             self._outbox.expire(instant())
         self._pump()
@@ -264,6 +265,7 @@ class Publisher:
                 raise Lost(f"no PUBACK within {self.options.keepalive:g} s", -1)
             if self._endings.over(now.mono):
                 self._changed(None)
+            self.states.try_again(now.mono)
             self._pump()
 
     # Publishing.
@@ -273,6 +275,9 @@ class Publisher:
         connection = self._connection
         now = time.monotonic()
         if connection is None or self._paused_until > now or not self._permit.lasts():
+            return
+        if held := self._endings.held(now):
+            asyncio.get_running_loop().call_later(held, self.wake)
             return
         if not self._flying and self._paused_until:
             self._start_over()
