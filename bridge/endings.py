@@ -7,7 +7,8 @@ Or a broker does not let the bridge publish something, and ends the connection w
 its PUBACK gets lost then, unless that message was alone on its way. So after such an end it is. Some have no PUBACK
 for it at all, and 3.1.1 has none that says no. That a message is why is believed when five connections in a row ended
 over it, each soon after it began, with this message alone on its way and another one taken before. The last three first
-stood without it for longer than the one before them did: what else ends connections, ends them then.
+stood without it for longer than the one before them did: what else ends connections, ends them then. Mosquitto takes it
+on 3.1.1, and ends the connection then: so with a suspect, nothing follows at once on what was taken.
 """
 
 import asyncio
@@ -59,12 +60,14 @@ class Endings:
         self._alone: Flight | None = None  # on its way when the last one ended
         self._suspect: Flight | None = None  # what was alone on its way before
         self._strikes = 0  # connections in a row that ended over it
-        self._began = self._hold = 0.0
+        self._began = self._hold = self._quiet_until = 0.0
+        self._last: Flight | None = None  # the state that was taken last
         self._calm_at = 0.0  # when a connection has lasted long enough to forget that it was taken over
 
     def began(self, now: float) -> None:
         """A connection stands. now: time.monotonic()."""
-        self.taken, self._began = False, now
+        self.taken, self._began, self._last = False, now, None
+        self._quiet_until = now + self._hold
         self._calm_at, self._young_until = now + 2 * TAKEN_OVER_S, now + _YOUNG_S
 
     def careful(self, now: float) -> bool:
@@ -73,7 +76,14 @@ class Endings:
 
     def held(self, now: float) -> float:
         """For how many seconds nothing goes out, to see whether the connection ends all the same."""
-        return max(0.0, self._began + self._hold - now) if self.taken else 0.0
+        return max(0.0, self._quiet_until - now) if self.taken else 0.0
+
+    def took(self, flight: Flight | None, now: float) -> None:
+        """What the broker has taken last."""
+        if self._suspect is not None:
+            self._last = flight if self.taken and flight is not None and flight.kind == "state" else None
+            self._quiet_until = max(self._quiet_until, now + _WHY_S)
+        self.taken = True
 
     @property
     def untried(self) -> bool:
@@ -86,7 +96,10 @@ class Endings:
 
     def left(self, flying: Collection[Flight]) -> None:
         """What was on its way when the connection ended."""
-        self._alone = next(iter(flying)) if self.taken and len(flying) == 1 else None
+        if not flying:
+            self._alone = self._last if time.monotonic() < self._quiet_until else None
+        else:
+            self._alone = next(iter(flying)) if self.taken and len(flying) == 1 else None
 
     def poison(self) -> Flight | None:
         """The message that ends connections, once."""
@@ -113,7 +126,7 @@ class Endings:
         self.wary = by_refusal or young or self._strikes > 0
         if by_refusal:
             return "closed", Lost(f"{error} after the broker refused a message"), 0.0
-        if self._strikes > 1:
+        if self._strikes:
             return "closed", error, 0.0
         self._died_young = self._died_young + 1 if young else 0
         if error.code == SESSION_TAKEN_OVER:

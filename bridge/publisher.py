@@ -343,7 +343,7 @@ class Publisher:
         self._flying[packet] = Flight(kind, -1, message, time.monotonic())
 
     def _acknowledged(self, acks: Sequence[tuple[int, int]]) -> None:
-        now, pop, self._endings.taken = time.monotonic(), self._flying.pop, True
+        now, pop, flight = time.monotonic(), self._flying.pop, None
         for packet, code in acks:
             flight = pop(packet, None)
             if flight is None:
@@ -356,6 +356,7 @@ class Publisher:
                 self._quota(flight, now)
             else:
                 self._refused(flight, hex(code))
+        self._endings.took(flight, now)
         if self._pumping:  # QoS 0: acknowledged as soon as it is written
             self.wake()
         else:

@@ -347,7 +347,7 @@ async def test_connections_that_end_all_the_same_are_not_blamed_on_what_was_on_i
         assert numbers(broker.publishes(EVENTS)).count(1) > 5, "it was alone on its way when connections ended"
 
 
-@pytest.mark.parametrize("code", [None, 0x87])
+@pytest.mark.parametrize("code", [None, 0, 0x87])
 async def test_a_state_that_ends_connections_and_changes_every_time_holds_up_nothing(
     scripted: ScriptedFactory, code: int | None
 ) -> None:
