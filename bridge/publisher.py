@@ -215,9 +215,10 @@ class Publisher:
         self._connection = connection
         self._meter.connected = True
         self._log.info("mqtt connected", extra={"client_id": self.client_id})
-        self._endings.began(time.monotonic())
+        now = time.monotonic()
+        self._endings.began(now)
         self._turn = False
-        self.states.again(self._endings.wary)
+        self.states.again(self._endings.wary, now)
         if self._outbox is not None:
             self._outbox.expire(instant())
         self._pump()
@@ -264,6 +265,7 @@ class Publisher:
                 raise Lost(f"no PUBACK within {self.options.keepalive:g} s", -1)
             if self._endings.over(now.mono):
                 self._changed(None)
+            self.states.try_again(now.mono)
             self._pump()
 
     # Publishing.
@@ -273,6 +275,9 @@ class Publisher:
         connection = self._connection
         now = time.monotonic()
         if connection is None or self._paused_until > now or not self._permit.lasts():
+            return
+        if held := self._endings.held(now):
+            asyncio.get_running_loop().call_later(held, self.wake)
             return
         if not self._flying and self._paused_until:
             self._start_over()
@@ -338,7 +343,7 @@ class Publisher:
         self._flying[packet] = Flight(kind, -1, message, time.monotonic())
 
     def _acknowledged(self, acks: Sequence[tuple[int, int]]) -> None:
-        now, pop, self._endings.taken = time.monotonic(), self._flying.pop, True
+        now, pop, flight = time.monotonic(), self._flying.pop, None
         for packet, code in acks:
             flight = pop(packet, None)
             if flight is None:
@@ -351,6 +356,7 @@ class Publisher:
                 self._quota(flight, now)
             else:
                 self._refused(flight, hex(code))
+        self._endings.took(flight, now)
         if self._pumping:  # QoS 0: acknowledged as soon as it is written
             self.wake()
         else:

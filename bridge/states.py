@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from bridge.model import Message
 
+_TRY_AGAIN_S = (60.0, 3600.0)  # topics over which the broker ends connections: each try ends some more
+
 
 class States:
     """The newest message of each retained topic, and which of them the broker does not have yet.
@@ -16,13 +18,16 @@ class States:
         self._latest: dict[str, Message] = {}
         self._dirty: dict[str, None] = {}
         self._flying: set[str] = set()
-        self._refused: dict[str, Message] = {}  # by brokers that end the connection with it
+        self._refused: set[str] = set()  # topics of which the broker refused what was sent last
+        self._barred: set[str] = set()  # of those, the ones over which it ended the connection, perhaps
+        self._barred_until, self._pause = 0.0, _TRY_AGAIN_S[0]
 
     def put(self, message: Message) -> None:
         if message.payload:
             self._retained(message.topic, True)
         self._latest[message.topic] = message
-        self._dirty[message.topic] = None
+        if message.topic not in self._barred:
+            self._dirty[message.topic] = None
 
     def next(self) -> Message | None:
         """The first that is not on its way."""
@@ -40,6 +45,7 @@ class States:
     def done(self, message: Message, taken: bool) -> None:
         """taken: the broker has it, or never will; else it is to be sent again, unless there is a newer one."""
         self._flying.discard(message.topic)
+        self._refused.discard(message.topic)
         if not taken:
             self._dirty[message.topic] = None
         elif not message.payload and self._latest.get(message.topic) is message:
@@ -49,17 +55,30 @@ class States:
     def refused(self, message: Message) -> None:
         """The broker does not want it."""
         self.done(message, taken=True)
-        self._refused[message.topic] = message
+        self._refused.add(message.topic)
 
-    def again(self, wary: bool = False) -> None:
+    def again(self, wary: bool, now: float) -> None:
         """After a reconnect: everything, in the order in which it was first said.
 
-        wary: the connection ended because a message was refused, perhaps; then without those that were.
+        wary: the connection ended because a message was refused, perhaps; then without the topics of those that were,
+        until they are tried again. now: time.monotonic().
         """
         if not wary:
-            self._refused.clear()
+            self._barred.clear()
+            self._pause = _TRY_AGAIN_S[0]
+        elif self._refused:
+            self._barred |= self._refused
+            self._barred_until = now + self._pause
+        self._refused.clear()
         self._flying.clear()
-        self._dirty = {topic: None for topic, one in self._latest.items() if self._refused.get(topic) is not one}
+        self._dirty = {topic: None for topic in self._latest if topic not in self._barred}
+
+    def try_again(self, now: float) -> None:
+        """Called now and then. now: time.monotonic()."""
+        if self._barred and now >= self._barred_until:
+            self._dirty.update(dict.fromkeys(self._barred & self._latest.keys()))
+            self._barred.clear()
+            self._pause = min(2 * self._pause, _TRY_AGAIN_S[1])
 
     def pending(self) -> bool:
         return bool(self._dirty or self._flying)

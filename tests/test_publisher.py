@@ -28,6 +28,7 @@ from bridge.outbox import Outbox
 from bridge.payloads import JSON_PROPERTIES
 from bridge.permit import ALWAYS, Permit
 from bridge.publisher import Publisher
+from bridge.states import States
 from bridge.watch.logs import BackendLog
 from bridge.watch.metrics import MqttMeter
 from tests.conftest import MosquittoFactory, ScriptedFactory
@@ -319,6 +320,98 @@ async def test_a_few_connections_that_end_over_one_message_lose_nothing(scripted
         await rig.published(10, timeout=20.0)
         assert rig.ledger == {"published": 10, "waiting": 0}
         assert firsts(numbers(broker.publishes(EVENTS))) == list(range(1, 11))
+
+
+async def test_connections_that_end_all_the_same_are_not_blamed_on_what_was_on_its_way(
+    scripted: ScriptedFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge.endings, "TAKEN_OVER_S", 0.1)
+    left = 12
+
+    def puback(one: Publish) -> int | None:
+        nonlocal left
+        if left == 0:
+            return 0
+        if one.payload != b"good":
+            return None
+        left -= 1
+        asyncio.get_running_loop().call_later(0.1, broker.connection(CLIENT).cut)
+        return 0
+
+    broker = await scripted(puback=puback)
+    async with publishing(broker.url) as rig:
+        rig.publisher.state(Message("base/lora/state", b"good"))
+        rig.events(10)
+        await rig.published(10, timeout=30.0)
+        assert rig.ledger == {"published": 10, "waiting": 0}
+        assert numbers(broker.publishes(EVENTS)).count(1) > 5, "it was alone on its way when connections ended"
+
+
+@pytest.mark.parametrize("code", [None, 0, 0x87])
+async def test_a_state_that_ends_connections_and_changes_every_time_holds_up_nothing(
+    scripted: ScriptedFactory, code: int | None
+) -> None:
+    changes = 0
+
+    def puback(one: Publish) -> int | None:
+        if one.topic != "base/bad/state":
+            return 0
+        change()
+        asyncio.get_running_loop().call_soon(broker.connection(CLIENT).cut)
+        return code
+
+    def change() -> None:
+        nonlocal changes
+        changes += 1
+        rig.publisher.state(Message("base/bad/state", b"%d" % changes))
+
+    broker = await scripted(puback=puback)
+    async with publishing(broker.url) as rig:
+        rig.publisher.state(Message("base/lora/state", b"good"))
+        change()
+        rig.events(10)
+        await rig.log("refused a message")
+        await rig.published(10, timeout=20.0)
+        tries = len(broker.publishes("base/bad/state"))
+        assert tries <= 6
+        for number in range(20):
+            change()
+            rig.publisher.state(Message("base/lora/state", b"%d" % number))
+            rig.events()
+            await rig.published(11 + number)
+        await rig.publisher.drained()
+        assert broker.publishes("base/lora/state")[-1].payload == b"19"
+        assert len(broker.publishes("base/bad/state")) == tries, "not for every change of it a connection ends"
+
+
+def test_a_state_over_which_a_connection_ended_is_tried_again_and_less_and_less_often() -> None:
+    states = States()
+    good, bad = Message("a", b"1"), Message("b", b"1")
+    states.put(bad)
+    states.put(good)
+
+    def sent() -> list[Message]:
+        return list(iter(states.next, None))
+
+    assert sent() == [bad, good]
+    states.refused(bad)
+    states.again(True, 100.0)
+    newer = Message("b", b"2")
+    states.put(newer)
+    assert sent() == [good], "nor is a newer one of that topic"
+    states.try_again(159.0)
+    assert sent() == []
+    states.try_again(160.0)
+    assert sent() == [newer]
+    states.refused(newer)
+    states.again(True, 200.0)
+    states.try_again(319.0)
+    assert sent() == [good]
+    states.try_again(320.0)
+    assert sent() == [newer]
+    states.refused(newer)
+    states.again(False, 400.0)
+    assert sorted(one.topic for one in sent()) == ["a", "b"], "a connection that ended for another reason: from new"
 
 
 @pytest.mark.parametrize(
