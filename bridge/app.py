@@ -179,6 +179,7 @@ class App:
         if self._terms is not None:
             self._terms.inherit(name, lasting.notes)
         self.meters.backends[name] = lasting.meter
+        self.voice.leaves(name)
         unit = self.units[name] = make(self._house, name, options, lasting)
         unit.start()
 
@@ -193,6 +194,7 @@ class App:
         )
         await unit.spoken(LAST_WORDS_S, events=gone)
         await unit.end()
+        self.voice.clears(unit.uncleared if gone else ())
 
     def _hup(self) -> None:
         async def attempt() -> None:

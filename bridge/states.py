@@ -29,6 +29,12 @@ class States:
         if message.topic not in self._barred:
             self._dirty[message.topic] = None
 
+    def forget(self, prefix: str) -> None:
+        """Topics that are somebody else's from now on."""
+        for topic in [topic for topic in self._latest if topic.startswith(prefix)]:
+            del self._latest[topic]
+            self._dirty.pop(topic, None)
+
     def next(self) -> Message | None:
         """The first that is not on its way."""
         for topic in self._dirty:

@@ -115,6 +115,11 @@ class Unit:
         """The retained states of its subjects are gone, for whoever hears of the broker's topics later."""
         self.crossing.census(Census(frozenset()))
 
+    @property
+    def uncleared(self) -> set[str]:
+        """What of that the broker has not taken."""
+        return self.lasting.notes.topics - {self.goodbye.topic}
+
     async def leave_broker(self, seconds: float) -> None:
         """Ends the MQTT connection; the talk with the platform goes on, and what it says waits for join_broker()."""
         self.publisher.state(self.goodbye)

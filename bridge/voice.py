@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -92,6 +92,15 @@ class Voice:
         """`health`: the ledger of every backend."""
         told = self._message("health", health(units, self._house.session))
         self._publisher.say(told, self._house.mqtt.qos)
+
+    def clears(self, topics: Iterable[str]) -> None:
+        """What a removed backend could not clear itself, the broker being away."""
+        for topic in topics:
+            self._publisher.state(Message(topic, b""))
+
+    def leaves(self, backend: str) -> None:
+        """That backend is back, and sees to its topics itself."""
+        self._publisher.states.forget(f"{self._base}/{backend}/")
 
     def hears_no_more(self) -> None:
         """No command is taken from now on; those that wait are answered."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import os
 import signal
 import socket
@@ -181,6 +182,22 @@ async def test_a_removed_backend_sends_what_it_has_read(broker: MosquittoFactory
         assert (await reload(home))["data"]["removed"] == ["lora"]
         assert counters(await home.until_uplinks(2000)) == list(range(1, 2001))
         assert "events of a removed backend dropped" not in home.bridge.log
+
+
+async def test_states_of_a_backend_that_is_removed_while_the_broker_is_away_are_cleared(
+    broker: MosquittoFactory, base: str, tmp_path: Path
+) -> None:
+    there = await broker()
+    async with house(there, tmp_path, base, mqtt={"keepalive": "1s"}) as home:
+        await home.say(json.dumps({"CommType": "comm_gwalive", "GatewayEUIs": ["0a1b2c3d4e5f6071"]}))
+        await home.told("lora/gateway/0a1b2c3d4e5f6071/state")
+        mark = home.mark
+        there.freeze()
+        await home.bridge.wait_scrape(lambda one: not one.total("ws2mqtt_mqtt_connected"))
+        home.reconfigure(backends={})
+        await reload(home, "signal")
+        there.thaw()
+        await home.heard("lora/gateway/0a1b2c3d4e5f6071/state", lambda told: told is None, since=mark)
 
 
 async def test_a_backend_that_comes_back_counts_on(mosquitto: Mosquitto, base: str, tmp_path: Path) -> None:
