@@ -171,7 +171,7 @@ class Commands:
         self._counts, self._seconds, self._ready, self._order = counts, seconds, ready, order
         self._open: dict[str, _Open] = {}
         self._once: OrderedDict[tuple[str, str], _Once] = OrderedDict()
-        self._line, self._own_line = _Line(float(options.rate)), _Line(float(options.rate))
+        self._own_line, self._line = self._lines = _Line(float(options.rate)), _Line(float(options.rate))
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -228,7 +228,7 @@ class Commands:
         self._stopping = True
         if self._timer is not None:
             self._timer.cancel()
-        for line in (self._own_line, self._line):
+        for line in self._lines:
             while line.waiting:
                 self._reject(line.waiting.popleft(), BadCommand("ws2mqtt is stopping", code=503, kind="stopping"))
         for task in self._tasks:
@@ -314,14 +314,14 @@ class Commands:
 
     def _advance(self) -> None:
         """Gives out of the lines what the rate allows now; comes back for the rest."""
-        now, lines = instant().mono, (self._own_line, self._line)
-        for line in lines:
+        now = instant().mono
+        for line in self._lines:
             line.fill(now)
             self._move(line, now)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if delays := [line.delay(now) for line in lines if line.waiting]:
+        if delays := [line.delay(now) for line in self._lines if line.waiting]:
             self._timer = asyncio.get_running_loop().call_later(min(delays) + 0.001, self._again)
 
     def _move(self, line: _Line, now: float) -> None:
@@ -337,7 +337,7 @@ class Commands:
 
     def _again(self) -> None:
         now = instant().mono
-        for line in (self._own_line, self._line):
+        for line in self._lines:
             for one in [one for one in line.waiting if one.send_by <= now]:
                 line.waiting.remove(one)
                 self._expire(one)

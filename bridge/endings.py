@@ -80,7 +80,7 @@ class Endings:
 
     def took(self, flight: Flight | None, now: float) -> None:
         """What the broker has taken last."""
-        if self._suspect is not None:
+        if self._suspect is not None and self.careful(now):
             self._last = flight if self.taken and flight is not None and flight.kind == "state" else None
             self._quiet_until = max(self._quiet_until, now + _WHY_S)
         self.taken = True

@@ -277,7 +277,8 @@ class Publisher:
         if connection is None or self._paused_until > now or not self._permit.lasts():
             return
         if held := self._endings.held(now):
-            asyncio.get_running_loop().call_later(held, self.wake)
+            self._paused_until = now + held
+            asyncio.get_running_loop().call_later(held + 0.01, self.wake)
             return
         if not self._flying and self._paused_until:
             self._start_over()

@@ -384,6 +384,20 @@ async def test_a_state_that_ends_connections_and_changes_every_time_holds_up_not
         assert len(broker.publishes("base/bad/state")) == tries, "not for every change of it a connection ends"
 
 
+def test_a_suspect_slows_nothing_down_once_the_connection_lasts() -> None:
+    endings, state = Endings(), Flight("state", -1, Message("a", b"1"), 0.0)
+    endings.began(time.monotonic())
+    endings.took(state, time.monotonic())
+    endings.left([Flight("event", 0, Message(EVENTS, b"1"), time.monotonic())])
+    endings.why(Lost("gone"), CLIENT)
+    began = time.monotonic()
+    endings.began(began)
+    endings.took(state, began)
+    assert endings.held(began) > 0.0
+    endings.took(state, began + 10.0)
+    assert endings.held(began + 10.0) == 0.0
+
+
 def test_a_state_over_which_a_connection_ended_is_tried_again_and_less_and_less_often() -> None:
     states = States()
     good, bad = Message("a", b"1"), Message("b", b"1")
