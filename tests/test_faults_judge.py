@@ -141,6 +141,24 @@ def killed_with_a_disk(story: Story) -> None:
     story.hear(story.say(5), shift=-11)
 
 
+def held_back(story: Story, *, order: int = 1) -> None:
+    """A disk that is not to be had while the next life begins: what it holds comes later. order: of the newer ones."""
+    numbers = story.say(10)
+    story.hear(numbers[:4])
+    story.end("terminated")
+    story.clock += 1.0
+    story.heard.held_back(10, str(int(story.clock * 1000)))
+    story.begin()
+    story.connect()
+    story.hear(story.say(5), shift=-10)
+    story.end("terminated")
+    story.begin()
+    story.connect()
+    story.hear(numbers[4:8], life=1)
+    story.hear(story.say(2)[::order], shift=-15)
+    story.hear(numbers[8:], life=1)
+
+
 def shut_down_and_said(story: Story) -> None:
     story.hear(story.say(10)[:4])
     story.end("terminated", shut_down=6)
@@ -162,7 +180,7 @@ def never_connected(story: Story) -> None:
     [
         (good, False), (doubled, False), (torn_and_told, False), (dropped_and_counted, False),
         (killed_in_memory, False), (killed_with_a_disk, True), (shut_down_and_said, False), (never_connected, False),
-        (killed_while_the_broker_was_frozen, False),
+        (killed_while_the_broker_was_frozen, False), (held_back, False),
     ],
 )  # fmt: skip
 def test_what_is_allowed(tell: Callable[[Story], None], durable: bool) -> None:
@@ -239,6 +257,15 @@ def new_before_recovered(story: Story) -> None:
     story.connect()
     story.hear(story.say(1), shift=-10)
     story.hear(numbers[4:], life=1)
+
+
+def new_reordered_beside_what_was_held_back(story: Story) -> None:
+    held_back(story, order=-1)
+
+
+def reordered_in_what_was_held_back(story: Story) -> None:
+    story.heard.held_back(10, str(int((story.clock + 5) * 1000)))
+    reordered(story)
 
 
 def hole_uncounted(story: Story) -> None:
@@ -360,6 +387,8 @@ def recovered_and_withheld(story: Story) -> None:
         (sequence_reordered, False, "out of order: session"),
         (sequence_twice, False, "out of order: session"),
         (new_before_recovered, True, "out of order: number 5"),
+        (new_reordered_beside_what_was_held_back, False, "out of order: number 16 was first heard after 17"),
+        (reordered_in_what_was_held_back, False, "out of order: session"),
         (hole_uncounted, False, "hole uncounted: session"),
         (unbalanced, False, "ledger: life 1, scrape 1 does not balance"),
         (counted_back, False, "ledger: life 1, scrape 2: a counter went back"),

@@ -2,8 +2,8 @@
 
 Judged while it flows, against these rules:
 
-1. First occurrences come in order: of (session, sequence), and of the source's numbers; `freely`: within a session
-   only, as where a disk was not to be had when the bridge began, and what it held comes behind.
+1. First occurrences come in order: of (session, sequence), and of the source's numbers. What a disk held that was not
+   to be had when the bridge began (held_back) may come behind newer events: in order within its session.
 2. Said twice it is the same, byte by byte: session, sequence, id and everything else were made once.
 3. Nothing is heard that was never said. An id belongs to one event (looked at in the end: repeated_ids).
 """
@@ -75,7 +75,8 @@ class Heard:
 
     def __init__(self) -> None:
         self.problems = Problems()
-        self.freely = False
+        self.held = 0  # numbers up to it may come behind newer ones
+        self._held_session = ""  # so may events of sessions before it
         self.flags = bytearray(1)  # by number: 1 where it was heard
         self.first_at = array("d", [0.0])
         self.doubled = 0
@@ -92,6 +93,10 @@ class Heard:
         """Numbers heard, each once."""
         return self.flags.count(1)
 
+    def held_back(self, number: int, session: str) -> None:
+        """A disk is not to be had, and events wait on it: of numbers up to that one, of sessions before that one."""
+        self.held, self._held_session = number, session
+
     def acknowledged(self, copy: Copy, at: float, said: int) -> bool:
         """The broker has it. said: the newest number of the source. Returns whether it was the first time."""
         if copy.gap is not None:
@@ -106,7 +111,7 @@ class Heard:
             return False
         self.flags[number], self.first_at[number], self._marks[number] = 1, at, copy.mark
         self._ids[number * 16 : number * 16 + 16] = _id(copy.id)
-        if number < self.highest and not self.freely:
+        if self.held < number < self.highest:
             self.problems.add("out of order", f"number {number} was first heard after {self.highest}")
         self.highest = max(self.highest, number)
         self._first(copy)
@@ -152,7 +157,7 @@ class Heard:
 
     def _first(self, copy: Copy) -> None:
         session = self.sessions.setdefault(copy.session, Session(copy.session))
-        before = (copy.session, session.highest) if self.freely else self._key
+        before = (copy.session, session.highest) if copy.session < self._held_session else self._key
         if (key := (copy.session, copy.sequence)) <= before:
             self.problems.add("out of order", f"{_spell(key)} (number {copy.number}) came after {_spell(before)}")
         self._key = max(self._key, key)

@@ -186,7 +186,7 @@ class Conductor:
         world.lives.scraped(world.life, picture(seen, now, time.time()), sure=world.sure)
         await world.terminate()
         with contextlib.suppress(NotSeen):
-            await world.until(lambda: not world.witness.missing(world.heard), "the witness has heard all", 20.0)
+            await world.until(lambda: not world.witness.missing(), "the witness has heard all", 20.0)
         self._judge()
 
     def _judge(self) -> None:
@@ -195,7 +195,7 @@ class Conductor:
         verdict = report.verdict = judge(
             world.told, world.heard, world.lives, durable=world.durable, flush=report.flush
         )
-        missing = world.witness.missing(world.heard)
+        missing = world.witness.missing()
         if missing:
             world.problems.add("witness", f"{len(missing)} acknowledged numbers never came out: {missing[:10]}")
         wire = [f"wire: {what}" for what in world.wire.broken[:5]]

@@ -9,9 +9,10 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
-from tests.faults.disk import Disk
+from tests.faults.disk import Disk, waiting_in
 from tests.faults.world import BACKEND, PASSWORD, World
 
 Place = Literal["broker", "platform", "bridge", "disk"]
@@ -249,6 +250,11 @@ def _disk(world: World) -> Disk:
     return world.disk
 
 
+def _outbox(world: World) -> Path:
+    assert world.outbox is not None
+    return world.outbox
+
+
 async def disk_full(world: World) -> None:
     await asyncio.to_thread(_disk(world).fill)
     world.disk_broken = True
@@ -258,9 +264,15 @@ async def disk_full(world: World) -> None:
 
 
 async def disk_read_only(world: World) -> None:
-    """From one start of the bridge to the next; or until it is mended while the bridge runs."""
+    """From one start of the bridge to the next, or until it is mended while the bridge runs; empty or with events."""
     end = world.rng.choice((world.kill, world.terminate))
+    if world.rng.random() < 0.5:
+        world.wire.shut()
+        await world.talk(world.rng.randrange(50, 3000), _BACK_S)
     await end()
+    await world.wire.open()
+    if await asyncio.to_thread(waiting_in, _outbox(world), BACKEND):
+        world.heard.held_back(world.told.last, str(int(time.time() * 1000)))
     _disk(world).read_only(True)
     world.disk_broken = True
     await world.start()
@@ -271,7 +283,6 @@ async def disk_read_only(world: World) -> None:
         world.disk_broken = False
         await world.start()
     else:
-        world.heard.freely = True
         _disk(world).read_only(False)
         world.disk_broken = False
         await world.bridge.wait_log(lambda line: "on disk again" in line.message, _BACK_S)

@@ -17,8 +17,8 @@ FORGETFUL_S = 3.0  # before it was killed: what Mosquitto, saving every second, 
 
 
 class Witness:
-    def __init__(self, ear: Ear) -> None:
-        self.ear = ear
+    def __init__(self, ear: Ear, heard: Heard) -> None:
+        self.ear, self._heard = ear, heard
         self.flags = bytearray(1)
         self.highest = 0
         self.doubled = 0
@@ -47,11 +47,11 @@ class Witness:
         """The broker was killed at that moment (Unix time)."""
         self._forgotten.append((at - FORGETFUL_S, at))
 
-    def missing(self, heard: Heard) -> list[int]:
+    def missing(self) -> list[int]:
         """What the broker acknowledged and never gave out, without excuse."""
-        known = self.flags.ljust(len(heard.flags), b"\0")
-        found = [number for number, flag in enumerate(heard.flags) if flag and not known[number]]
-        return [number for number in found if not self._excused(heard.first_at[number])]
+        known = self.flags.ljust(len(self._heard.flags), b"\0")
+        found = [number for number, flag in enumerate(self._heard.flags) if flag and not known[number]]
+        return [number for number in found if not self._excused(self._heard.first_at[number])]
 
     def _excused(self, at: float) -> bool:
         return any(since <= at <= until for since, until in self._forgotten)
@@ -74,6 +74,6 @@ class Witness:
             self.doubled += number != 0
             return
         self.flags[number] = 1
-        if number < self.highest:
+        if self._heard.held < number < self.highest:
             self.problems.add("out of order", f"the witness heard number {number} after {self.highest}")
         self.highest = max(self.highest, number)

@@ -80,7 +80,7 @@ class World:
             self.mosquitto.url(), f"{self.base}/#",
             username="witness", password="w", client_id=f"{self.base}-witness", durable=True, reconnect=True,
         )  # fmt: skip
-        self.witness = await enter(Witness(ear))
+        self.witness = await enter(Witness(ear, self.heard))
         self.bridge = BridgeProcess(self.config(), self.folder)
         self._stack.push_async_callback(self._note_log)
         self._stack.push_async_callback(self.bridge.kill)
@@ -122,7 +122,6 @@ class World:
         on_disk: int | None = 0
         if self.outbox is not None:
             on_disk = None if self.disk_broken else await asyncio.to_thread(waiting_in, self.outbox, BACKEND)
-        self.heard.freely = False
         self._mark = len(self.bridge.lines)
         self._ending = True  # of the old one; the new one has not begun
         self.lives.begin(time.time(), not self.durable, on_disk)
