@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from bridge.clock import instant
 from bridge.links.backoff import Backoff
 from bridge.model import Instant
-from bridge.notes import Notes
+from bridge.notes import Notes, Recalled
 from bridge.options import Reconnect
 from bridge.outbox import Outbox
 from bridge.spool import Spool, Unusable
@@ -55,8 +55,10 @@ class Keeping:
             self._attach()
         except Unusable as error:
             self._failed(error)
-            if error.corrupt and self._trouble is None:  # the new file
+            if self._trouble is None:  # the new file
                 self._reopened()
+            elif recalled := self._spool.recall():
+                self._remember(recalled)
 
     def attend(
         self, sign: Callable[[], Instant | None], warn: Callable[[str | None], None], wake: Callable[[], None]
@@ -187,14 +189,17 @@ class Keeping:
         self._outbox.attach(self._spool, found)
         self._open = True
         self._say()
-        if self._notes.seen is None and self._notes.memory is None:
-            now = instant()
-            seen = recalled.seen
-            moment = None if seen is None else Instant(now.mono - max(0.0, now.unix - seen), seen)
-            self._notes.found(recalled.memory, moment, recalled.topics)
+        self._remember(recalled)
         if found.events:
             self._log.info("events recovered", extra={"events": found.events, "file": str(self._spool.file)})
         self._mended()
+
+    def _remember(self, recalled: Recalled) -> None:
+        """Unless this process knows better: it may open the file late."""
+        if self._notes.seen is None and self._notes.memory is None:
+            now, seen = instant(), recalled.seen
+            moment = None if seen is None else Instant(now.mono - max(0.0, now.unix - seen), seen)
+            self._notes.found(recalled.memory, moment, recalled.topics)
 
     def _failed(self, error: Unusable) -> None:
         if error.corrupt:

@@ -7,6 +7,14 @@ from msgspec import Struct
 from bridge.model import Instant
 
 
+class Recalled(Struct, frozen=True):
+    """What was noted by an earlier process. seen: the last sign of life, Unix time."""
+
+    memory: bytes | None
+    seen: float | None
+    topics: set[str]
+
+
 class Change(Struct, frozen=True):
     """What is to be written; None: nothing new. topics: True for one retained, False for one cleared."""
 

@@ -18,10 +18,9 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
-from msgspec import Struct
 
 from bridge.model import Instant
-from bridge.notes import Change
+from bridge.notes import Change, Recalled
 from bridge.shelf import PLACE, Chunk, Entry, Found, Group, group_bytes
 
 _APPLICATION, _VERSION = 0x77733271, 1  # of the file: "ws2q"
@@ -68,14 +67,6 @@ class _Damaged(Exception):
     """A file that SQLite can read, but that is not as it was written."""
 
 
-class Recalled(Struct, frozen=True):
-    """What was noted by an earlier process. seen: the last sign of life, Unix time."""
-
-    memory: bytes | None
-    seen: float | None
-    topics: set[str]
-
-
 class Spool:
     """The file of one backend, below a folder. session: of this process · max_bytes: of the outbox."""
 
@@ -119,6 +110,16 @@ class Spool:
         except (sqlite3.Error, OSError, _Damaged) as error:
             self.close()
             raise Unusable(error, corrupt=isinstance(error, _Damaged)) from None
+
+    def recall(self) -> Recalled | None:
+        """What is noted in a file that cannot be written now. None where it cannot be read either."""
+        log = Path(f"{self.file}-wal")
+        alone = not log.exists() or not log.stat().st_size  # else the file is not all of it
+        address = f"{self.file.absolute().as_uri()}?mode=ro{'&immutable=1' if alone else ''}"
+        with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(sqlite3.connect(address, uri=True)) as db:
+            self._recognise(db)
+            return self._notes(db)
+        return None
 
     def close(self) -> None:
         for connection in (self._reader, self._writer):
@@ -327,12 +328,13 @@ class Spool:
         if rest:
             self._insert(writer, rest, session)
 
-    def _notes(self, writer: sqlite3.Connection) -> Recalled:
-        memory, seen = _value(writer, "memory"), _value(writer, "seen")
+    def _notes(self, connection: sqlite3.Connection) -> Recalled:
+        ours = _value(connection, "platform") == self._platform  # another's bookmarks say nothing here
+        memory, seen = (_value(connection, key) if ours else None for key in ("memory", "seen"))
         return Recalled(
             memory if isinstance(memory, bytes) else None,
             min(float(seen), self._opened.unix) if isinstance(seen, int | float) and seen > 0 else None,
-            {topic for (topic,) in writer.execute("SELECT topic FROM retained") if isinstance(topic, str)},
+            {topic for (topic,) in connection.execute("SELECT topic FROM retained") if isinstance(topic, str)},
         )
 
 

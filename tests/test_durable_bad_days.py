@@ -1,12 +1,14 @@
 """Bad days of the disk: full, locked, broken, taken, not there. The bridge goes on, says so, and mends itself."""
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bridge.times import unix
 from tests.conftest import MosquittoFactory
 from tests.support.disk import Disk, disk, may_mount, until_on_disk, waiting
 from tests.support.house import counters, house, ran, sequences, up, ups
@@ -108,6 +110,35 @@ async def test_locked_from_the_start(broker: MosquittoFactory, base: str, tmp_pa
             await until_on_disk(outbox, 50)
             await mosquitto.start()
             assert sorted(counters(await home.until_uplinks(50))) == list(range(1, 51))
+        assert "Traceback" not in home.bridge.log
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+@pytest.mark.parametrize("full", [False, True], ids=["read-only", "full"])
+async def test_a_restart_on_such_a_disk_is_told(
+    full: bool, kill: bool, broker: MosquittoFactory, base: str, tmp_path: Path, small: Disk
+) -> None:
+    """What is noted there is read, though nothing can be written; once the events can be had, it is not told again."""
+    mosquitto, outbox = await broker(persistence=True), small.path / "outbox"
+    async with house(mosquitto, tmp_path, base, ear=LASTING, **on(outbox)) as home:
+        await mosquitto.stop()
+        await home.say(up(1))
+        (kept,) = await until_on_disk(outbox, 1)
+        await (home.bridge.kill() if kill else home.bridge.terminate())
+        small.fill() if full else small.read_only(True)
+        ended, lines, mark = time.time(), len(home.bridge.lines), home.mark
+        await mosquitto.start()
+        await home.bridge.start()
+        gap = (await home.told("lora/event/gap", since=mark))["data"]
+        assert gap["reason"] == "restarted"
+        assert unix(kept["recordedtime"]) - 60 < unix(gap["from"]) <= ended, "a sign of life that was noted"
+        await home.bridge.wait_log(troubled, since=lines)
+        small.free() if full else small.read_only(False)
+        await home.bridge.wait_log(mended, since=lines)
+        assert counters(await home.until_uplinks(1)) == [1]
+        await home.say(up(2))
+        assert counters(await home.until_uplinks(2)) == [1, 2]
+        assert len(home.ear.on(f"{base}/lora/event/gap")) == 1
         assert "Traceback" not in home.bridge.log
 
 

@@ -18,11 +18,11 @@ import pytest
 from bridge.errors import Fatal
 from bridge.lock import lock
 from bridge.model import Instant, Message
-from bridge.notes import Change
+from bridge.notes import Change, Recalled
 from bridge.options import OutboxOptions, Size
 from bridge.outbox import Outbox
 from bridge.shelf import PLACE, Group
-from bridge.spool import Recalled, Spool, Unusable
+from bridge.spool import Spool, Unusable
 from bridge.times import rfc3339
 
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"

@@ -177,9 +177,8 @@ def _condemn_untold(one: Missing, told: Told, heard: Heard, lives: Lives, durabl
         problems.add("no end", f"nothing was heard after {_numbers(one)}")
         return
     seer = told.life_of(later)
-    remembers = durable and lives.all[seer - 1].on_disk is not None
     before = (part for part in told.stretches if part.connection and part.first <= one.first)
-    if not any(remembers or part.life == seer for part in before):
+    if not any(durable or part.life == seer for part in before):
         return  # who sees again had never seen anything, as far as it can know
     blur = BUFFERS_S if one.why == "torn" else BLUR_S
     begins = lives.all[one.life - 1].awake(told.at[one.first]) if one.life else told.at[one.first]
