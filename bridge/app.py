@@ -57,7 +57,7 @@ class App:
         self.draining = False
         self.port: int | None = None  # of http
         self._stop = asyncio.Event()
-        self.settling = asyncio.Lock()  # a reload, the end, the beginning or end of a term: one at a time
+        self.settling = asyncio.Lock()  # the start, a reload, the end, a term's beginning or end: one at a time
         self._active = False  # connected, or about to be
         self._announced = asyncio.Event()
         self._house = House(config.mqtt, self.session, self._announced, self.redact, lease or ALWAYS)
@@ -70,12 +70,13 @@ class App:
     async def run(self) -> int:
         """Until stop(). Returns the exit code. Raises Fatal where it cannot start."""
         self._lock()  # first: a second process of the same configuration is to hear of this, not of the port
-        await self._listen(self.config.http.listen)
-        self._tasks.append(asyncio.create_task(self._report()))
-        if self._terms is None:
-            self.begin()
-        else:
-            self.leads(False)
+        async with self.settling:
+            await self._listen(self.config.http.listen)
+            self._tasks.append(asyncio.create_task(self._report()))
+            if self._terms is None:
+                self.begin()
+            else:
+                self.leads(False)
         for warning in self.config.warnings:
             self.log.warning(warning)
         for message, told in opening(self.config, str(self.lease) if self.lease else None):
@@ -148,9 +149,9 @@ class App:
     def handle_signals(self) -> None:
         """SIGTERM and SIGINT stop, SIGHUP reloads."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._hup)
+        for number, act in ((signal.SIGTERM, self.stop), (signal.SIGINT, self.stop), (signal.SIGHUP, self._hup)):
+            loop.add_signal_handler(number, act)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def _speak(self) -> None:
         """Opens the bridge's own connection."""

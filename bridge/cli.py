@@ -73,6 +73,7 @@ def _drop_output() -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits until somebody is there to hear it
     from bridge.app import serve
 
     try:

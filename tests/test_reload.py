@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import json
 import os
-import signal
+import shlex
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +19,7 @@ from tests.conftest import MosquittoFactory, ScriptedFactory
 from tests.support.ear import Ear
 from tests.support.house import DEVICE, FAST, TOKEN, House, balanced, counters, house, sequences, up, ups
 from tests.support.mosquitto import Mosquitto
+from tests.support.process import PROGRAM
 
 Way = Literal["command", "signal"]
 BOTH: tuple[Way, ...] = ("command", "signal")
@@ -390,11 +391,18 @@ async def test_a_secret_file_that_changed_needs_no_reload(mosquitto: Mosquitto, 
             await asyncio.wait_for(other.connected(), 5)
 
 
-async def test_hup_while_it_starts_ends_nothing(mosquitto: Mosquitto, base: str, tmp_path: Path) -> None:
-    async with house(mosquitto, tmp_path, base, online=False) as home:
-        await home.bridge.wait_log(lambda one: one.message == "started")
-        for _ in range(5):
-            os.kill(home.bridge.pid, signal.SIGHUP)
+async def test_hup_while_it_starts_is_heard(mosquitto: Mosquitto, base: str, tmp_path: Path) -> None:
+    """It comes while the file is read: a pipe, until the signal is sent."""
+    pipe = tmp_path / "pipe.yaml"
+    os.mkfifo(pipe)
+    program = ("sh", "-c", f"exec {shlex.join(PROGRAM)} -c {shlex.quote(str(pipe))} --log-format json")
+    async with house(mosquitto, tmp_path, base, online=False, bridge={"program": program}) as home:
+        told = home.bridge.config_file.read_bytes()
+        with await asyncio.wait_for(asyncio.to_thread(pipe.open, "wb"), 20.0) as end:  # somebody reads
+            home.bridge.hup()
+            os.replace(home.bridge.config_file, pipe)
+            end.write(told)
+        await home.bridge.wait_logs(1, "reloaded")
         await home.online()
         await home.say(up(1))
         await home.until_uplinks(1)
