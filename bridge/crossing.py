@@ -73,6 +73,8 @@ class Crossing:
         self.notes, self.permit = notes, permit
         self._now = self._stamped = instant()  # what is carried out happened then
         self._stamp = rfc3339(self._now.unix)
+        self.told = False
+        """Whether the platform tells us what happens: a link may be open long before that."""
         self._paused = not options.enabled
         self._changed = asyncio.Event()  # paused or resumed
         self._hears: dict[type, Callable[[Any], None]] = {
@@ -107,7 +109,8 @@ class Crossing:
     def failed(self, delay: float) -> None:
         """A bug ended run(), which is called again after the delay."""
         self._meter.websocket_reconnects["bug"] += 1
-        self.notes.seen = instant()
+        if self.told:
+            self.notes.seen = instant()
         self._abandon("the backend was restarted after an internal error")
         self.state.set("offline", "internal error, see the log", delay)
         self.state.tell()
@@ -115,6 +118,7 @@ class Crossing:
     async def _talk(self) -> None:
         """One session from its start to a pause, or to a bug."""
         self.session = self.platform.session(self.options)
+        self.told = False
         self._lines = Lines(self, self._meter, self._log, self._redact)
         self._retries.success()
         self._caller = Caller(self.options)
@@ -172,8 +176,8 @@ class Crossing:
     # Carrying out what follows.
 
     def sign(self) -> Instant | None:
-        """The last sign of life of any link, if one is open."""
-        return self._lines.sign()
+        """The platform's last sign of life, while it tells us what happens."""
+        return self._lines.sign() if self.told else None
 
     def carry(self, step: Step, now: Instant) -> None:
         """Does what follows from what happened then."""
@@ -220,6 +224,7 @@ class Crossing:
         self._respond(response)
 
     def _condition(self, condition: Condition) -> None:
+        self.told = condition.state in ("online", "degraded")
         self.state.set(condition.state, condition.error)
 
     def _login(self, login: Login) -> None:

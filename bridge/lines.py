@@ -3,6 +3,8 @@
 1. Only reading ends a link: a failed send leaves the reader what has arrived.
 2. A link that brings history is read only while the outbox has room.
 3. Frames that were read together are carried out together, but others have their turn in between.
+4. What is noted as the platform's last sign of life is of a link that tells what happens, and never too late: from then
+   on a restart asks for what was missed.
 """
 
 import asyncio
@@ -31,13 +33,15 @@ _TURN = 32  # frames of one link that are read before others have their turn
 
 class Talk(Protocol):
     """The crossing, as its links see it. carry: does what follows · spawn: a child of the talk · made_room: waits until
-    the outbox has room for history · gathered: what is published within goes out together."""
+    the outbox has room for history · gathered: what is published within goes out together · told: whether the platform
+    tells what happens, by now."""
 
     options: BackendOptions
     session: Session
     state: StateTopic
     notes: Notes
     permit: Permit
+    told: bool
 
     def carry(self, step: Step, now: Instant) -> None: ...
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None: ...
@@ -127,8 +131,8 @@ class Lines:
             await asyncio.wait(tasks, timeout=2.0)
 
     def sign(self) -> Instant | None:
-        """The last sign of life of any link, if one is open; what it said until then has been read."""
-        mono = max((line.link.read for line in self._lines.values() if line.link is not None), default=0.0)
+        """The last sign of life of the link that was silent longest; what it said until then has been read."""
+        mono = min((line.link.read for line in self._lines.values() if line.link and not line.dial.pull), default=0.0)
         now = instant()
         return Instant(mono, now.unix - (now.mono - mono)) if mono else None
 
@@ -227,8 +231,10 @@ class Lines:
         if line.link is None:
             return self._talk.notes.seen or now
         mono = line.link.heard or now.mono
-        self._talk.notes.seen = Instant(mono, now.unix - (now.mono - mono))
-        return self._talk.notes.seen
+        seen = Instant(mono, now.unix - (now.mono - mono))
+        if self._talk.told and not line.dial.pull:
+            self._talk.notes.seen = seen
+        return seen
 
     def _count(self) -> None:
         open_ones = (line for line in self._lines.values() if line.link is not None and not line.dial.pull)

@@ -29,7 +29,8 @@ class Change(Struct, frozen=True):
 class Notes:
     """Lives as long as the process: a session that is replaced finds it again, too.
 
-    memory: the session's bookmarks · seen: the last sign of life of any link · topics: the retained ones.
+    memory: the session's bookmarks · seen: the platform's last sign of life while it told what happens · topics: the
+    retained ones.
     """
 
     def __init__(self) -> None:

@@ -272,6 +272,38 @@ async def test_a_restart_of_the_bridge_takes_the_states_again(mosquitto: Mosquit
         await well(home, 8, since=mark)
 
 
+@pytest.mark.parametrize("dropped", [False, True])
+async def test_a_life_in_which_nothing_was_told_ends_no_gap(
+    mosquitto: Mosquitto, tmp_path: Path, base: str, dropped: bool
+) -> None:
+    """A socket without the list is no sign that the platform tells us anything."""
+    async with building(mosquitto, tmp_path / "house", base, simulator()) as home:
+        home.config["outbox"] = {"path": str(tmp_path / "outbox")}
+        home.bridge.configure(home.config)
+        await home.bridge.terminate()
+        await home.bridge.start()
+        await well(home, 1, since=home.mark)
+        assert await home.bridge.terminate() == 0
+        home.platform.put(LUX, 2)
+        change(home.platform, refuse_list=503)
+        mark = home.mark
+        await home.bridge.start()
+        await home.told("state", lambda one: "503" in (one["error"] or ""), since=mark)
+        if dropped:
+            await home.platform.drop()
+            await home.told("state", lambda one: one["state"] == "offline" and "broke" in one["error"], since=mark)
+        assert await home.bridge.terminate() == 0
+        change(home.platform, refuse_list=0)
+        mark = home.mark
+        await home.bridge.start()
+        await home.told("event/gap", lambda one: one["data"]["backfill"] == "done", since=mark)
+        path = f"{LUX_SUBJECT}/event/value"
+        assert await home.told(path, lambda one: one["data"]["value"] == 2 and one.get("replay"), since=mark)
+        entry = next(one for one in home.events(path) if one["data"]["value"] == 2)
+        gap = home.events("event/gap", mark)[0]["data"]
+        assert gap["from"] < entry["time"] < gap["to"]
+
+
 async def test_states_of_a_device_that_went_while_the_bridge_was_away_are_cleared(
     mosquitto: Mosquitto, tmp_path: Path, base: str
 ) -> None:

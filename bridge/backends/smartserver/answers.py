@@ -3,12 +3,14 @@
 Error bodies are not documented but for one `message`; a session that is over may answer with a page or a redirect.
 """
 
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
 from bridge.backends.reading import Object, too_deep
 from bridge.backends.session import Answer
+from bridge.times import rfc3339
 
 _WORDS = 300  # characters of an error's body
 
@@ -26,6 +28,15 @@ def is_over(answer: Answer) -> bool:
 
 def header(answer: Answer, name: str) -> str:
     return next((value.lower() for key, value in answer.headers if key == name), "")
+
+
+def date(answer: Answer) -> str | None:
+    """When it was answered, RFC 3339 UTC, by the clock of the other side (RFC 9110, 6.6.1)."""
+    told = next((value for key, value in answer.headers if key == "date"), "")
+    try:
+        return rfc3339(parsedate_to_datetime(told).timestamp())
+    except (ValueError, OverflowError):
+        return None
 
 
 def retry_after(answer: Answer) -> float | None:

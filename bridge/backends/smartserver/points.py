@@ -26,8 +26,10 @@ _encode = msgspec.json.encode
 
 
 class Point(Struct):
-    """One datapoint. time: RFC 3339 UTC of the newest value that was told, "" before; by the platform's clock, if it
-    is stamped · told: that value's identity.
+    """One datapoint. time: RFC 3339 UTC of the newest value that is known, "" before; by the platform's clock, if it
+    is stamped · said: the platform's time of the newest one that was told as an event, "" without one; told: that
+    one's identity. What a read brings may be known and never have been told · live: the platform's time of the first
+    update since we were blind, "" before.
     """
 
     qualifier: str
@@ -35,7 +37,9 @@ class Point(Struct):
     unit: str | None = None
     time: str = ""
     stamped: bool = False
+    said: str = ""
     told: bytes = b""
+    live: str = ""
     wanted: bool = True
 
 
@@ -95,8 +99,10 @@ class Points:
                 ours = True
                 at = time or receipt or (receipt := rfc3339(now.unix))
                 if at >= point.time:
-                    point.time, point.stamped, point.told = at, time is not None, told
+                    point.time, point.stamped, point.said, point.told = at, time is not None, time or "", told
                     heard.append(State(point.subject, Latest(value, at)))
+                if not point.live:
+                    point.live = time or ""
         self._talk.say(*heard)
         return ours
 
@@ -107,12 +113,14 @@ class Points:
         self.picture(update, now)
         return point.wanted
 
-    def picture(self, update: Update, now: Instant) -> None:
-        """The datapoint's state, if this is the newest that is known of it."""
+    def picture(self, update: Update, now: Instant, *, said: bool = True) -> None:
+        """The datapoint's state, if this is the newest that is known of it; said: it was told as an event, too."""
         point = self._wanted.get(update.qualifier)
         time = update.time or rfc3339(now.unix)
         if point is not None and time >= point.time:
-            point.time, point.stamped, point.told = time, update.time is not None, identity(update.value)
+            point.time, point.stamped = time, update.time is not None
+            if said:
+                point.said, point.told = update.time or "", identity(update.value)
             self._talk.say(State(point.subject, Latest(update.value, time)))
 
     def cached(self, update: Update, now: Instant) -> None:
@@ -121,25 +129,31 @@ class Points:
         if point is None or (update.time or "") <= point.time:
             self._behind.discard(update.qualifier)
             if point is not None and not point.time:
-                self.picture(update, now)
+                self.picture(update, now, said=False)
             return
-        if update.qualifier in self._behind:
+        if news := update.qualifier in self._behind:
             self._talk.say(self.event(update, replay=True))
             self._behind.discard(update.qualifier)
-        self.picture(update, now)
+        self.picture(update, now, said=news)
 
     def blind(self) -> dict[str, str]:
         """From now on something may be missed; how new the newest value of each is that was told, by the platform's
         own clock.
         """
-        told = {qualifier: point.time for qualifier, point in self._wanted.items() if point.stamped}
-        self._behind = set(told)
-        return told
+        self._behind = {qualifier for qualifier, point in self._wanted.items() if point.stamped}
+        for point in self._wanted.values():
+            point.live = ""
+        return {qualifier: point.said for qualifier, point in self._wanted.items() if point.said}
 
     def has(self, update: Update) -> bool:
-        """Whether this is the newest that was told."""
+        """Whether this is the newest that was told as an event."""
         point = self._wanted.get(update.qualifier)
-        return point is not None and point.time == update.time and point.told == identity(update.value)
+        return point is not None and point.said == update.time and point.told == identity(update.value)
+
+    def heard(self, update: Update) -> bool:
+        """Whether updates of its time have come by themselves, since we were blind."""
+        point = self._wanted.get(update.qualifier)
+        return point is not None and "" < point.live <= (update.time or "")
 
     def event(self, update: Update, *, replay: bool = False, type_: str = "value", request: Any = None) -> Event:
         point = self._wanted.get(update.qualifier)

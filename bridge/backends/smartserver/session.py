@@ -23,7 +23,6 @@ from bridge.backends.smartserver.data import Load, Monitoring, Notification, Rem
 from bridge.backends.smartserver.datalog import END, DataLog
 from bridge.backends.smartserver.device import Device
 from bridge.backends.smartserver.entrance import Entrance
-from bridge.backends.smartserver.moments import moment
 from bridge.backends.smartserver.options import SmartserverOptions
 from bridge.backends.smartserver.points import Points
 from bridge.backends.smartserver.reads import Reads
@@ -64,7 +63,7 @@ class SmartserverSession:
         self._entrance = Entrance(
             talk,
             options,
-            opened=self._send_list,
+            opened=self._opened,
             entered=self._entered,
             blind=self._blind,
             renewing=self._renewing,
@@ -130,6 +129,7 @@ class SmartserverSession:
         self._entrance.woken(now)
         self._commands.orders.woken(now)
         self._log.woken(now, self._commands.log_expired)
+        self._backfill.woken(now)
         self._reads.woken(now)
         self._alarms.woken(now)
         if self._reload_at is not None and self._reload_at <= now.mono:
@@ -151,17 +151,21 @@ class SmartserverSession:
         return self._step()
 
     def _step(self) -> Step:
-        parts = (self._entrance, self._commands.orders, self._log, self._reads, self._alarms)
+        parts = (self._entrance, self._commands.orders, self._log, self._backfill, self._reads, self._alarms)
         due = [self._reload_at, *(part.due() for part in parts)]
         self._wake = min((one for one in due if one is not None), default=None)
         return self._talk.step(self._wake, self._backfill.remember())
 
     # In and out
 
+    def _opened(self, now: Instant) -> None:
+        """There is a new socket."""
+        self._backfill.ask()
+        self._send_list(now)
+
     def _entered(self, now: Instant) -> None:
         """There is a new session."""
         self._log.admitted(now)
-        self._talk.ask(Ask("GET", "/iap/cms/info/time"), self._timed)
         if not self._catalogue.begun:
             self._catalogue.load()
             self._resolve(now)
@@ -173,11 +177,6 @@ class SmartserverSession:
         parts = told.split(".") if isinstance(told, str) else []
         if parts and all(part.isdecimal() and part.isascii() and len(part) < 9 for part in parts):
             self._commands.release = tuple(map(int, parts))
-
-    def _timed(self, answer: Answer, now: Instant) -> None:
-        """The platform's clock (since 4.1); without an answer it counts as right."""
-        told = answers.value_of(answer) if answers.good(answer) else None
-        self._backfill.clock(moment(told), now)
 
     def _blind(self, loss: Loss, now: Instant) -> None:
         """Nothing is told any more."""
@@ -283,7 +282,7 @@ class SmartserverSession:
             return
         gap = self._blindness.ends(now)
         if gap is not None:
-            self._backfill.begin(gap, now)
+            self._backfill.begin(gap, now, whole=self._catalogue.trouble is None)
             self._catalogue.load()
         self._reads.begin(self._points.qualifiers, now)
         self._alarms.read(now)

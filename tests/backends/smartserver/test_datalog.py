@@ -13,7 +13,9 @@ from tests.backends.smartserver.hq import (
     LUX,
     LUX_SUBJECT,
     POINTS,
+    POLL,
     Hq,
+    Table,
     cookie,
     online,
     told,
@@ -205,10 +207,19 @@ def gaps(hq: Hq) -> list[str]:
     return [one.data.backfill for one in hq.events("gap")]
 
 
-def interrupted(seconds: float = 60.0, **options: Any) -> Hq:
+SETTLED = 3.0  # seconds after a gap, in which the platform may still write its log
+
+
+def end(hq: Hq) -> Hq:
+    """Both times that the log is read."""
+    hq.receive(END, LOG).later(SETTLED)
+    return hq.receive(END, LOG)
+
+
+def interrupted(seconds: float = 60.0, answers: Table | None = None, **options: Any) -> Hq:
     """One value told, then blind for so long, then online again."""
-    hq = online(**options).value(1)
-    hq.opens = lambda link: link != "main" or hq.now.mono > 1000 + seconds
+    hq = online(answers, **options).value(1)
+    hq.opens = lambda link: link != "main" or hq.now.mono >= 1000 + seconds
     return hq.lose().later(seconds).open("main").settle()
 
 
@@ -219,7 +230,7 @@ def test_a_gap_is_filled_from_the_log() -> None:
     assert asked == {"dev": "12", "value": "*+utc>2025-03-02T08:14:55.000&utc<=2025-03-02T08:16:05.000"}
     hq.receive(entry(1, "08:15:00"), LOG)  # was told
     hq.receive(entry(2, "08:15:20"), LOG).receive(entry({"value": 1, "state": 1}, "08:15:40", LAMP), LOG)
-    hq.receive(END, LOG)
+    end(hq)
     assert gaps(hq) == ["started", "done"]
     first, second = (one.data for one in hq.events("gap"))
     assert (first.since, first.until, first.reason) == (second.since, second.until, second.reason)
@@ -235,8 +246,8 @@ def test_a_gap_is_filled_from_the_log() -> None:
 
 def test_what_is_told_live_and_logged_has_one_id() -> None:
     hq = interrupted()
-    hq.value(5, timestamp="2025-03-02T08:16:00.100Z").value(6, timestamp="2025-03-02T08:16:01.100Z")
-    hq.receive(entry(5.0, "08:16:00.100"), LOG).receive(entry(6, "08:16:01.100"), LOG).receive(END, LOG)
+    hq.value(5, timestamp="2025-03-02T08:15:59.100Z").value(6, timestamp="2025-03-02T08:16:01.100Z")
+    hq.receive(entry(5.0, "08:15:59.100"), LOG).receive(entry(6, "08:16:01.100"), LOG).receive(END, LOG)
     assert len(hq.ids()) == len(set(hq.ids())) + 1
     assert hq.states(LUX_SUBJECT)[-1].value == 6
 
@@ -250,7 +261,7 @@ def test_no_gap_is_filled_where_nothing_is_subscribed_or_wanted() -> None:
 def test_the_past_is_limited() -> None:
     hq = interrupted(100_000.0)
     assert query(hq, LOG)["value"].startswith("*+utc>2025-03-02T12:01:35.000&")
-    hq.receive(END, LOG)
+    end(hq)
     assert gaps(hq) == ["started", "partial"]
 
 
@@ -258,8 +269,10 @@ def test_a_query_is_made_three_times() -> None:
     hq = interrupted()
     hq.receive(entry(2, "08:15:20"), LOG).lose(LOG)
     assert hq.links[LOG].again == "failure"
-    hq.open(LOG).lose(LOG).open(LOG).receive(entry(2, "08:15:20"), LOG).receive(END, LOG)
+    hq.open(LOG).lose(LOG).open(LOG).receive(entry(2, "08:15:20"), LOG)
+    end(hq)
     assert gaps(hq) == ["started", "done"]
+    assert replayed(hq) == [2]
     hq = interrupted()
     for _ in range(3):
         hq.lose(LOG)
@@ -276,7 +289,7 @@ def test_a_backfill_that_is_interrupted_is_owed() -> None:
     assert gaps(hq) == ["started", "partial", "started"]
     assert hq.events("gap")[-1].data.since == "2025-03-02T08:17:35.000000Z"
     assert query(hq, LOG)["value"].startswith("*+utc>2025-03-02T08:14:55.000&")
-    hq.receive(END, LOG)
+    end(hq)
     assert gaps(hq)[-1] == "done"
     assert json.loads(hq.remembered or b"") == {}
 
@@ -309,7 +322,7 @@ def test_a_backfill_that_meets_the_end_of_its_session() -> None:
 
 
 def test_a_gap_is_asked_for_by_the_platforms_clock() -> None:
-    """Which may be wrong by up to an hour; in NTF:TIME, and by REST after a login."""
+    """Which may be wrong by up to an hour; by REST after the gap, in NTF:TIME, and with every answer."""
     slow = {"GET /iap/cms/info/time": told({"value": "2025-03-02T09:05:00.000+01:00[Europe/Berlin]"})}
     hq = Hq(slow).start(seen=Instant(900.0, EPOCH - 100))
     assert query(hq, LOG)["value"] == "*+utc>2025-03-02T08:03:15.000&utc<=2025-03-02T08:05:05.000"
@@ -317,12 +330,19 @@ def test_a_gap_is_asked_for_by_the_platforms_clock() -> None:
     hq.tell("NTF:TIME", {"value": "2025-03-02T09:16:00+01:00[Europe/Berlin]"})
     hq.later(60).lose(seen_before=60.0).open("main").settle()
     assert query(hq, LOG)["value"] == "*+utc>2025-03-02T08:15:55.000&utc<=2025-03-02T08:17:05.000"
+    old = Answer(404, b"", (("date", "Sun, 02 Mar 2025 08:14:20 GMT"),))
+    hq = online({"GET /iap/cms/info/time": lambda call: old}).value(1).later(60)
+    assert query(hq.lose(seen_before=60.0).open("main").settle(), LOG)["value"] == (
+        "*+utc>2025-03-02T08:13:15.000&utc<=2025-03-02T08:14:25.000"
+    )
 
 
 def test_a_clock_that_is_far_off_is_not_believed() -> None:
     hq = online().value(1).tell("NTF:TIME", {"value": "2024-03-02T09:16:00+01:00[Europe/Berlin]"})
     hq.later(60).lose(seen_before=60.0).open("main").settle()
     assert query(hq, LOG)["value"] == "*+utc>2025-03-02T08:14:55.000&utc<=2025-03-02T08:16:05.000"
+    end(hq)
+    assert gaps(hq) == ["started", "partial"], "nobody knows what the log calls these times"
 
 
 def test_two_values_of_one_moment_are_both_told_and_old_releases_leave_nothing_out() -> None:
@@ -348,3 +368,100 @@ def test_an_old_session_is_logged_out_when_its_logs_are_read() -> None:
     hq.receive(END, "log-1").later(6)
     assert getattr(hq.response(key), "code", None) == 200
     assert len(hq.asked("POST /iap/auth/logout")) == 1
+
+
+# What nobody told is not known
+
+
+def replayed(hq: Hq) -> list[Any]:
+    return [one.data.value for one in hq.events("value") if one.replay]
+
+
+def reading(value: Any, time: str) -> Answer:
+    return told([{"dpQualifier": LUX, "value": value, "utc": f"2025-03-02T{time}Z[UTC]"}])
+
+
+def test_what_only_a_read_told_is_filled_from_the_log() -> None:
+    """The first answers make states and no events; after a restart the newest value of a gap is one of them."""
+    read = {"GET /iap/devs/*/if/*/*/*+qualifier": reading(7, "08:14:59.500")}
+    hq = Hq(read).start(seen=Instant(900.0, EPOCH - 100))
+    assert hq.states(LUX_SUBJECT)[-1].value == 7
+    end(hq.receive(entry(7, "08:14:59.500"), LOG))
+    assert (replayed(hq), gaps(hq)) == ([7], ["started", "done"])
+
+
+def test_what_a_read_told_just_before_the_connection_broke() -> None:
+    """Its update was on the way."""
+    hq = online(datapoints=(LUX,), poll=POLL).value(1)
+    hq.answers["GET /iap/devs/*/if/*/*/*+qualifier"] = reading(2, "08:15:30")
+    hq.later(61)
+    assert hq.states(LUX_SUBJECT)[-1].value == 2
+    hq.lose(seen_before=40.0).open("main").settle()
+    hq.receive(entry(1, "08:15:00"), LOG).receive(entry(2, "08:15:30"), LOG).receive(END, LOG)
+    assert replayed(hq) == [2]
+
+
+def test_what_is_owed_is_told_whatever_was_told_since() -> None:
+    hq = interrupted()
+    hq.receive(entry(4, "08:15:40"), LOG)  # a log has no order
+    hq.value(9).later(20).lose(seen_before=5.0).open("main").settle()
+    for value, time in ((1, "08:15:00"), (2, "08:15:20"), (3, "08:15:30"), (4, "08:15:40")):
+        hq.receive(entry(value, time), LOG)
+    end(hq)
+    assert gaps(hq) == ["started", "partial", "started", "done"]
+    assert [one for one in replayed(hq) if one != 4] == [2, 3]
+
+
+def test_a_clock_that_was_set_back_makes_nothing_known() -> None:
+    hq = online(datapoints=(LUX,)).value(1, timestamp="2025-03-02T08:25:00Z")
+    hq.later(60).lose(seen_before=60.0).open("main").settle()
+    hq.receive(entry(2, "08:15:30"), LOG).receive(END, LOG)
+    assert replayed(hq) == [2]
+
+
+def test_the_log_is_not_read_before_the_time_is_known() -> None:
+    def clock(hq: Hq, answer: Answer) -> Hq:
+        return hq.answer(hq.asked("GET /iap/cms/info/time")[-1], answer).settle()
+
+    hq = online({"GET /iap/cms/info/time": None}).value(1).later(60).lose(seen_before=60.0).open("main").settle()
+    assert gaps(hq) == ["started"]
+    assert LOG not in hq.links
+    clock(hq, told({"value": "2025-03-02T08:17:00Z[UTC]"}))
+    assert query(hq, LOG)["value"] == "*+utc>2025-03-02T08:15:55.000&utc<=2025-03-02T08:17:05.000"
+    hq = online({"GET /iap/cms/info/time": None}).value(1).lose(seen_before=60.0).open("main").settle()
+    hq.lose(seen_before=1.0).open("main").settle()
+    assert gaps(hq) == ["started", "partial", "started"]
+    assert query(clock(hq, Answer(404)), LOG)["value"].startswith("*+utc>2025-03-02T08:13:55.000&"), "it is owed"
+
+
+def test_what_the_platform_logs_late_is_looked_for_once_more() -> None:
+    hq = interrupted()
+    hq.receive(entry(2, "08:15:20"), LOG).receive(entry(3, "08:15:58"), LOG).receive(END, LOG)
+    assert (gaps(hq), LOG in hq.links) == (["started", "done"], False)
+    hq.value(5).later(SETTLED)
+    assert query(hq, LOG)["value"] == "*+utc>2025-03-02T08:15:52.000&utc<=2025-03-02T08:16:05.000"
+    hq.value(6, timestamp="2025-03-02T08:16:00.500Z").value(7)
+    for value, time in ((3, "08:15:58"), (4, "08:15:59.900"), (5, "08:16:00"), (6, "08:16:00.500")):
+        hq.receive(entry(value, time), LOG)
+    hq.receive(END, LOG)
+    assert (replayed(hq), gaps(hq)) == ([2, 3, 4, 5], ["started", "done"])
+    assert (json.loads(hq.remembered or b""), LOG in hq.links) == ({}, False)
+
+
+def test_what_is_logged_late_is_owed_too() -> None:
+    """Whether the connection breaks before it is looked for, or the log cannot be read just then."""
+    for lost in (False, True):
+        hq = interrupted().receive(END, LOG)
+        assert json.loads(hq.remembered or b"") == {"since": "2025-03-02T08:15:57.000000Z"}
+        if lost:
+            hq.later(SETTLED).lose(LOG).open(LOG).lose(LOG).open(LOG).lose(LOG)
+        hq.value(5).later(50).lose(seen_before=1.0).open("main").settle()
+        assert gaps(hq) == ["started", "done", "started"]
+        assert query(hq, LOG)["value"].startswith("*+utc>2025-03-02T08:15:52.000&")
+        hq.receive(entry(4, "08:15:59.900"), LOG).receive(END, LOG)
+        assert (replayed(hq), gaps(hq)[-1]) == ([4], "done")
+
+
+def test_a_gap_of_datapoints_that_could_not_be_found_out_is_not_filled() -> None:
+    hq = Hq({"GET /iap/devs/13": Answer(400)}, datapoints=("*/*/*/*/*/*",)).start(seen=Instant(900.0, EPOCH - 100))
+    assert gaps(end(hq)) == ["started", "partial"]
