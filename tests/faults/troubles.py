@@ -275,9 +275,10 @@ async def disk_read_only(world: World) -> None:
         world.disk_broken = False
         await world.start()
     else:
+        mark = len(world.bridge.lines)
         _disk(world).read_only(False)
         world.disk_broken = False
-        await world.bridge.wait_log(lambda line: "on disk again" in line.message, _BACK_S)
+        await world.bridge.wait_log(lambda line: "on disk again" in line.message, _BACK_S, since=mark)
 
 
 TROUBLES = (

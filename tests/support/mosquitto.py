@@ -241,7 +241,7 @@ class Mosquitto:
             _private(self.folder / "passwords", "")
             told = [_binary("mosquitto_passwd"), "-b", str(self.folder / "passwords")]
             for name, password in self._users.items():
-                subprocess.run([*told, name, password], check=True, timeout=10, capture_output=True)
+                subprocess.run([*told, name, password], check=True, timeout=60, capture_output=True)
 
     def _configuration(self) -> str:
         lines = [
