@@ -58,7 +58,7 @@ def mounted(folder: Path) -> Iterator[Disk | None]:
 
 
 def _run(*words: str) -> None:
-    subprocess.run(words, check=True, timeout=10, capture_output=True)
+    subprocess.run(words, check=True, timeout=60, capture_output=True)
 
 
 def waiting_in(outbox: Path, backend: str) -> int | None:

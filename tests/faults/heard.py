@@ -27,7 +27,8 @@ class Gap(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """One event as it was published. number: the source's, 0 in a gap · mark: a digest of the whole message."""
+    """One event as it was published. number: the source's, 0 in a gap · mark: a digest of the whole message · recorded:
+    when the bridge read it, as it says, Unix time."""
 
     number: int
     id: str
@@ -35,6 +36,7 @@ class Copy(NamedTuple):
     sequence: int
     mark: int
     gap: Gap | None = None
+    recorded: float = 0.0
 
 
 @dataclass
@@ -79,6 +81,7 @@ class Heard:
         self._held_session = ""  # so may events of sessions before it
         self.flags = bytearray(1)  # by number: 1 where it was heard
         self.first_at = array("d", [0.0])
+        self.read_at = array("d", [0.0])  # when the bridge read it: never later than it was acknowledged
         self.doubled = 0
         self.sessions: dict[str, Session] = {}
         self.gaps: list[Gap] = []
@@ -92,6 +95,10 @@ class Heard:
     def count(self) -> int:
         """Numbers heard, each once."""
         return self.flags.count(1)
+
+    def any(self, first: int, last: int) -> bool:
+        """Whether one of these numbers was heard."""
+        return self.flags.find(1, first, last + 1) >= 0
 
     def held_back(self, number: int, session: str) -> None:
         """A disk is not to be had, and events wait on it: of numbers up to that one, of sessions before that one."""
@@ -110,6 +117,7 @@ class Heard:
             self._again(copy)
             return False
         self.flags[number], self.first_at[number], self._marks[number] = 1, at, copy.mark
+        self.read_at[number] = min(copy.recorded, at)
         self._ids[number * 16 : number * 16 + 16] = _id(copy.id)
         if self.held < number < self.highest:
             self.problems.add("out of order", f"number {number} was first heard after {self.highest}")
@@ -132,6 +140,7 @@ class Heard:
             more += 4096
             self.flags.extend(bytes(more))
             self.first_at.extend([0.0] * more)
+            self.read_at.extend([0.0] * more)
             self._marks.extend([0] * more)
             self._ids.extend(bytes(16 * more))
 

@@ -10,8 +10,8 @@ Excuses for a number that was never heard, and nothing else is one:
 - dropped: the ledger has it: as many holes in the session's sequence, as many drops counted.
 
 In memory only, a gap need not be told where the life that was blind ended before it could see again, nor for the time
-before its first sight; with a disk neither, where that was not to be had when the next life began. A gap may begin
-where a bridge that was frozen woke: it cannot know how long a goodbye lay in its socket.
+before its first sight. A gap may begin where a bridge woke that was frozen or had no turn, and where it had read what
+came before: it cannot know how long that lay in its socket.
 """
 
 from collections import Counter
@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from tests.faults.heard import Heard, Problems, Session
+from tests.faults.heard import Gap, Heard, Problems, Session
 from tests.faults.lives import Life, Lives
 from tests.faults.told import Stretch, Told
 
-LATE_S = 0.5  # with a disk: this much longer than `flush` may pass until an event is written, on a busy machine
+LATE_S = 0.3  # with a disk: this much longer than `flush` may pass until an event is written
 BLUR_S = 0.25  # between what the source wrote and the last sign of life that the bridge saw
 BUFFERS_S = 1.0  # the same for what was torn: it may have lain in buffers
 
@@ -131,14 +131,19 @@ def _sessions(life: Life, heard: Heard, lives: Lives) -> list[Session]:
 
 
 def _condemn_uncounted(missing: list[Missing], told: Told, heard: Heard, lives: Lives, problems: Problems) -> None:
-    """Every number that went missing in the middle is a hole, and every hole is a counted drop."""
+    """Every number that went missing in the middle is a hole, and every hole is a counted drop; one that was told of at
+    the end of a life, and lies there, excuses no hole."""
+    told_of = {life.number: life.dropped for life in lives.all}
+    for one in missing:
+        if one.why == "shut down":
+            told_of[one.life] -= len(one)
     for session in heard.sessions.values():
         life = lives.of(session.name)
-        counted = sum(one.dropped for one in lives.all if life is None or one.number >= life.number)
+        counted = sum(max(0, told_of[one.number]) for one in lives.all if life is None or one.number >= life.number)
         if session.holes > counted:
             told_ = f"session {session.name} has {session.holes} holes, {counted} drops were counted since it began"
             problems.add("hole uncounted", told_)
-    holes, drops = sum(one.holes for one in heard.sessions.values()), sum(one.dropped for one in lives.all)
+    holes, drops = sum(one.holes for one in heard.sessions.values()), sum(max(0, one) for one in told_of.values())
     if holes > drops:
         problems.add("hole uncounted", f"{holes} holes in all sessions, {drops} drops counted in all lives")
     for life in lives.all:
@@ -160,7 +165,7 @@ def _condemn_unkept(life: Life, heard: Heard, lives: Lives, flush: float, proble
     """What a scrape counted as read was delivered: all of it; after kill -9 with a disk, what was older than flush."""
     if life.end == "killed" and life.volatile:
         return
-    moment = life.ended - flush - LATE_S if life.end == "killed" else float("inf")
+    moment = life.turned(flush + LATE_S) if life.end == "killed" else float("inf")
     read = life.received_before(moment) - life.shut_down
     highest = max((session.highest for session in _sessions(life, heard, lives)), default=0)
     if highest < read:
@@ -177,16 +182,35 @@ def _condemn_untold(one: Missing, told: Told, heard: Heard, lives: Lives, durabl
         problems.add("no end", f"nothing was heard after {_numbers(one)}")
         return
     seer = told.life_of(later)
-    before = (part for part in told.stretches if part.connection and part.first <= one.first)
-    if not any(durable or part.life == seer for part in before):
+    before = (part for part in told.stretches if part.connection and (durable or part.life == seer))
+    if not any(heard.any(part.first, min(part.last, one.first)) for part in before):
         return  # who sees again had never seen anything, as far as it can know
     blur = BUFFERS_S if one.why == "torn" else BLUR_S
-    begins = lives.all[one.life - 1].awake(told.at[one.first]) if one.life else told.at[one.first]
-    since, until = begins + blur, told.at[one.last] - blur
-    if not any(gap.since <= since and gap.until >= until for gap in heard.gaps):
+    since, until = _blind_since(one, told, heard, lives, blur), told.at[one.last] - blur
+    if not any(first <= since and last >= until for first, last in _windows(heard.gaps)):
         near = [gap for gap in heard.gaps if abs(gap.since - since) < 30][:3]
         said = f"{_numbers(one)} ({one.why}, life {one.life}, said {told.at[one.first]:.3f} to {told.at[one.last]:.3f})"
         problems.add("untold gap", f"no gap covers {said}; near it: {near or 'none'}")
+
+
+def _blind_since(one: Missing, told: Told, heard: Heard, lives: Lives, blur: float) -> float:
+    """Where a gap may begin at the latest: when it was said, or when the bridge had read what came before it."""
+    since = max(told.at[one.first], heard.read_at[max(0, heard.flags.rfind(1, 0, one.first))])
+    if not one.life:
+        return since + blur
+    life = lives.all[one.life - 1]
+    return life.awake(life.awake(since) + blur)
+
+
+def _windows(gaps: list[Gap]) -> list[list[float]]:
+    """Those that touch are one: between them lies a connection that brought nothing."""
+    found: list[list[float]] = []
+    for gap in sorted(gaps):
+        if found and gap.since <= found[-1][1]:
+            found[-1][1] = max(found[-1][1], gap.until)
+        else:
+            found.append([gap.since, gap.until])
+    return found
 
 
 def _numbers(one: Missing) -> str:

@@ -13,7 +13,7 @@ End = Literal["killed", "terminated"]
 
 
 class Picture(NamedTuple):
-    """One scrape. begun, finished: Unix time · dropped: all reasons but `shutdown`, which is the end's."""
+    """One scrape. begun, finished: Unix time · dropped: for all reasons but `shutdown` (cut), which is the end's."""
 
     begun: float
     finished: float
@@ -22,11 +22,11 @@ class Picture(NamedTuple):
     published: int
     dropped: int
     waiting: int
-    gaps: int = 0
+    cut: int = 0
 
     @property
     def balanced(self) -> bool:
-        return self.received + self.recovered == self.published + self.dropped + self.waiting
+        return self.received + self.recovered == self.published + self.dropped + self.cut + self.waiting
 
 
 @dataclass
@@ -50,20 +50,27 @@ class Life:
     frozen: list[tuple[float, float]] = field(default_factory=list)
     acknowledged: int = 0
     revived: int = 0
-    revived_to: tuple[str, int] = ("", 0)
+    revived_to: dict[str, int] = field(default_factory=dict)
 
     def awake(self, moment: float) -> float:
-        """That moment, or the first one after it at which it could see anything."""
-        return next((until for since, until in self.frozen if since <= moment <= until), moment)
+        """That moment, or the first one after it at which it could see anything: a life that is frozen cannot, nor one
+        that has no turn to answer a scrape."""
+        turns = [*self.frozen, *((one.begun, one.finished) for one in self.pictures)]
+        return max((until for since, until in turns if since <= moment <= until), default=moment)
 
     @property
     def dropped(self) -> int:
         """Every drop it has told of."""
         return (self.pictures[-1].dropped if self.pictures else 0) + self.shut_down
 
+    def turned(self, seconds: float) -> float:
+        """Before that moment it had so many seconds to its end at least, and turns in them: a scrape that was begun so
+        long after it was answered."""
+        return max((one.begun for one in self.pictures), default=0.0) - seconds
+
     def received_before(self, moment: float) -> int:
         """What it had certainly read by then, less what it had dropped."""
-        known = [one.received - one.dropped for one in self.pictures if one.finished <= moment]
+        known = [one.received - one.dropped - one.cut for one in self.pictures if one.finished <= moment]
         return max(known, default=0)
 
 
@@ -96,10 +103,11 @@ class Lives:
         """The broker has an event. since: when the connection began that brought it (Unix time): a frozen broker takes
         what a life sent after that was killed.
         """
-        life, key = self._at(since) or self.all[0], (session, sequence)
+        life = self._at(since) or self.all[0]
         life.acknowledged += 1
-        if key > life.revived_to and self.of(session) is not life:
-            life.revived, life.revived_to = life.revived + 1, key
+        if sequence > life.revived_to.get(session, 0) and self.of(session) is not life:
+            life.revived += 1
+            life.revived_to[session] = sequence
 
     def scraped(self, life: Life, picture: Picture, *, sure: bool = True) -> None:
         """sure: what is published is acknowledged, as it is at QoS 1."""

@@ -114,6 +114,7 @@ class _Event(Struct):
     session: str
     sequence: str
     type: str
+    recordedtime: str
     data: _Data
 
 
@@ -127,7 +128,8 @@ def event(payload: bytes) -> Copy:
     if told.type == "resiot.gap":
         gap = Gap(_unix(told.data.since), _unix(told.data.until), told.data.reason, told.session)
     mark = int.from_bytes(hashlib.blake2b(payload, digest_size=8).digest(), "big", signed=True)
-    return Copy(0 if gap else told.data.f_cnt, told.id, told.session, int(told.sequence), mark, gap)
+    number, recorded = 0 if gap else told.data.f_cnt, _unix(told.recordedtime)
+    return Copy(number, told.id, told.session, int(told.sequence), mark, gap, recorded)
 
 
 def _unix(text: str) -> float:

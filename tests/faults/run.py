@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import shutil
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -79,7 +80,7 @@ async def run(plan: Plan) -> Report:
             world = World(folder, rng, outbox, disk if plan.durable else None, report.flush)
             async with world:
                 await Conductor(world, plan, report, story).conduct()
-    except* (NotSeen, OSError, RuntimeError) as wrong:
+    except* (NotSeen, OSError, RuntimeError, subprocess.SubprocessError) as wrong:
         report.verdict.problems[:0] = [f"stuck: {error!r}" for error in _flat(wrong)]
     report.seconds = time.monotonic() - began
     if world is not None:
@@ -178,15 +179,14 @@ class Conductor:
         world = self._world
         self._note("calm")
         await world.progress(100, _AGAIN_S)
-        await world.silence()
-        last = world.told.last
-        await world.until(lambda: world.heard.highest >= last, f"number {last}, the last one, arrives", _AGAIN_S)
+        await world.hush(_AGAIN_S)
+        await world.until(lambda: not world.disk_in_trouble(time.time()), "the disk is well, and said to be", _AGAIN_S)
         now = time.time()
         seen = await world.calm(_AGAIN_S)
         world.lives.scraped(world.life, picture(seen, now, time.time()), sure=world.sure)
         await world.terminate()
         with contextlib.suppress(NotSeen):
-            await world.until(lambda: not world.witness.missing(), "the witness has heard all", 20.0)
+            await world.until(lambda: not world.witness.missing(), "the witness has heard all", _AGAIN_S)
         self._judge()
 
     def _judge(self) -> None:

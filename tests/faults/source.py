@@ -38,13 +38,14 @@ _UPLINK = (
 class Source:
     """The platform, an async context manager; it talks once `talk()` runs.
 
-    rate: numbers per second · refusing: HTTP status for every handshake from now on, 0: none · life: which life of the
-    bridge runs.
+    rate: numbers per second · hushed: it says nothing · refusing: HTTP status for every handshake from now on, 0 none ·
+    life: which life of the bridge runs.
     """
 
     def __init__(self, told: Told, life: Callable[[], int], rng: random.Random) -> None:
         self.told, self._life, self._rng = told, life, rng
         self.rate = 1000.0
+        self.hushed = False
         self.refusing = 0
         self.refused = 0
         self._connections = 0
@@ -83,6 +84,9 @@ class Source:
         while True:
             connection = self._now
             self._look()
+            if self.hushed:
+                await asyncio.sleep(_TURN_S)
+                continue
             if connection is None or connection.swallowing:
                 self._say(1)
                 await self._quiet()
@@ -115,7 +119,7 @@ class Source:
 
     def burst(self) -> None:
         """Much at once, if somebody listens: so that what comes next comes in the middle of something."""
-        if self._now is not None and self.listened:
+        if self._now is not None and self.listened and not self.hushed:
             self._look()
             self._now.send(self._say(self._rng.randrange(1, _BURST)))
 

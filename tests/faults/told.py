@@ -56,6 +56,11 @@ class Told:
         """The connection ended without a goodbye. first: the first number that may be lost; None: any of its own."""
         self.torn.setdefault(connection, 0 if first is None else first)
 
+    def is_torn(self, number: int) -> bool:
+        """Whether it may be lost, so far: said to a torn connection, or to nobody."""
+        part = next(one for one in reversed(self.stretches) if one.first <= number <= one.last)
+        return not part.connection or number >= self.torn.get(part.connection, number + 1)
+
     def life_of(self, number: int) -> int:
         """The life of the bridge in which it was said."""
         for stretch in reversed(self.stretches):

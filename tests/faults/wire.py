@@ -25,7 +25,8 @@ class Wire:
     heard: told of each event that the broker acknowledged, or took at QoS 0, when that was, and when its connection
     began (Unix times) · prefix: of the topics that events have.
     rate: bytes per second and direction, None: as fast as it goes · swallowing: nothing comes through any more ·
-    mute: no PUBACK does · quota: events are refused with 0x97, the broker never sees them.
+    mute: no PUBACK does · quota: events are refused with 0x97, the broker never sees them. It ends with the event that
+    it began with: a broker that took what is behind that would itself change the order.
     """
 
     def __init__(self, port: Callable[[], int], prefix: str, heard: Callable[[Copy, float, float], None]) -> None:
@@ -35,8 +36,6 @@ class Wire:
         self.rate: float | None = None
         self.swallowing = self.mute = self.quota = False
         self.broken: list[str] = []  # what nobody should send
-        self.refused_at = 0.0  # when the last event was refused with 0x97
-        self.refusals = 0
         self._passages: set[_Passage] = set()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,9 +106,8 @@ class Wire:
         """One direction, to its end, which the other side is told; what that still says goes its way."""
         with contextlib.suppress(OSError):
             while chunk := await reader.read(_SLOW_CHUNK if self.rate else _CHUNK):
-                if self.swallowing:
-                    continue
-                writer.write(through(chunk))
+                if told := through(chunk):
+                    writer.write(told)
                 await writer.drain()
                 if self.rate:
                     await asyncio.sleep(len(chunk) / self.rate)
@@ -133,18 +131,27 @@ class _Passage:
         self.client, self.began, self._since = "", time.monotonic(), time.time()
         self._rising, self._falling = packets.Splitter(), packets.Splitter()
         self._flying: dict[int, Copy] = {}
+        self._refused: Copy | None = None  # the first one that was, and has not passed since
+        self._over = False  # cut, or something was swallowed: what comes behind makes no sense
 
     def cut(self) -> None:
+        self._over = True
         self._to_client.transport.abort()
         self._to_broker.transport.abort()
 
     def up(self, chunk: bytes) -> bytes:
         """From the bridge: what goes on to the broker."""
-        return b"".join(packet for packet in self._rising.feed(chunk) if self._goes_up(packet))
+        return b"" if self._deaf() else b"".join(packet for packet in self._rising.feed(chunk) if self._goes_up(packet))
 
     def down(self, chunk: bytes) -> bytes:
         """From the broker: what goes on to the bridge."""
-        return b"".join(packet for packet in self._falling.feed(chunk) if self._goes_down(packet))
+        return (
+            b"" if self._deaf() else b"".join(packet for packet in self._falling.feed(chunk) if self._goes_down(packet))
+        )
+
+    def _deaf(self) -> bool:
+        self._over = self._over or self._wire.swallowing
+        return self._over
 
     def _goes_up(self, packet: bytes) -> bool:
         kind = packet[0] >> 4
@@ -156,20 +163,26 @@ class _Passage:
         wire = self._wire
         if not wire.is_event(told.topic):
             return True
-        if wire.quota and told.packet:
-            wire.refused_at, wire.refusals = time.monotonic(), wire.refusals + 1
-            self._to_client.write(packets.quota_exceeded(told.packet))
-            return False
         try:
             copy = packets.event(told.payload)
         except ValueError as error:
             wire.broken.append(f"an event that cannot be read ({error}): {told.payload[:300]!r}")
             return True
+        if told.packet and self._refuses(copy):
+            self._to_client.write(packets.quota_exceeded(told.packet))
+            return False
         if not told.packet:
             wire.took(copy, self._since)
         elif self._flying.setdefault(told.packet, copy) is not copy:
             wire.broken.append(f"packet id {told.packet} is used again before it was acknowledged")
         return True
+
+    def _refuses(self, copy: Copy) -> bool:
+        if self._wire.quota:
+            self._refused = self._refused or copy
+        elif copy == self._refused:
+            self._refused = None
+        return self._refused is not None
 
     def _goes_down(self, packet: bytes) -> bool:
         if packet[0] >> 4 != packets.PUBACK:

@@ -13,7 +13,6 @@ from tests.faults.heard import Heard, Problems
 from tests.support.ear import Ear
 
 _TURN_S = 0.1
-FORGETFUL_S = 3.0  # before it was killed: what Mosquitto, saving every second, may not have on disk
 
 
 class Witness:
@@ -43,9 +42,9 @@ class Witness:
     def count(self) -> int:
         return self.flags.count(1)
 
-    def forgets(self, at: float) -> None:
-        """The broker was killed at that moment (Unix time)."""
-        self._forgotten.append((at - FORGETFUL_S, at))
+    def forgets(self, saved: float, until: float) -> None:
+        """The broker was killed, and what it acknowledged in that time it had not saved (Unix times)."""
+        self._forgotten.append((saved, until))
 
     def missing(self) -> list[int]:
         """What the broker acknowledged and never gave out, without excuse."""

@@ -121,27 +121,41 @@ class World:
     async def start(self) -> None:
         on_disk: int | None = 0
         if self.outbox is not None:
-            on_disk = None if self.disk_broken else await asyncio.to_thread(waiting_in, self.outbox, BACKEND)
+            on_disk = await asyncio.to_thread(waiting_in, self.outbox, BACKEND)
         self._mark = len(self.bridge.lines)
         self._ending = True  # of the old one; the new one has not begun
+        self._last = self.told.last
         self.lives.begin(time.time(), not self.durable, on_disk)
+        if self.disk_broken:
+            self._begins_without_disk()
         await self.bridge.start()
         self._ending = False
+
+    def disk_breaks(self) -> None:
+        """Just now. A life that has not answered yet may not have what is on it."""
+        self.disk_broken = True
+        if self.lives.now and not self.life.pictures:
+            self._begins_without_disk()
+
+    def _begins_without_disk(self) -> None:
+        if self.life.on_disk:
+            self.heard.held_back(self._last, str(int(self.life.began * 1000)))
+        self.life.on_disk = None
 
     async def kill(self) -> None:
         """kill -9."""
         life, at = self.life, time.time()
-        life.volatile = life.volatile or self._disk_in_trouble()
         self._ending = True
         await self.bridge.kill()
+        life.volatile = life.volatile or self.disk_in_trouble(at, _WELL_S)
         life.end, life.ended, self._ending = "killed", at, False
 
-    def _disk_in_trouble(self) -> bool:
-        """As this life of the bridge has said; and for a second after it said that all is well again."""
+    def disk_in_trouble(self, at: float, longer: float = 0.0) -> bool:
+        """As this life of the bridge has said; and for so many seconds after it said that all is well again."""
         told = [line for line in self.bridge.lines[self._mark :] if line.message in _OF_THE_DISK]
         if not told:
             return False
-        return told[-1].message != _WELL or time.time() - _moment(told[-1]) < _WELL_S
+        return told[-1].message != _WELL or at - _moment(told[-1]) < longer
 
     async def terminate(self) -> None:
         """SIGTERM, to the end; it says itself what it loses."""
@@ -207,10 +221,22 @@ class World:
         if self.lives.now and not self._ending and self.bridge.exit_code is not None:
             raise NotSeen(f"the bridge ended by itself with {self.bridge.exit_code}")
 
-    async def silence(self) -> None:
-        """The source says no more."""
-        self._watches[-1].cancel()
-        await asyncio.gather(self._watches[-1], return_exceptions=True)
+    async def hush(self, timeout: float) -> int:
+        """The source says no more, and its last number has reached the broker. Returns that. Where its connection was
+        torn, another one has to be the last."""
+        self.source.hushed, last = True, self.told.last
+        what = f"number {last}, the last one, reaches the broker"
+        await self.until(lambda: self.heard.highest >= last or self.told.is_torn(last), what, timeout)
+        if self.heard.highest >= last:
+            return last
+        self.source.hushed = False
+        await self.progress(1, timeout)
+        return await self.hush(timeout)
+
+    async def scraped(self, timeout: float) -> None:
+        """Until the bridge has told of itself what is so now."""
+        now = time.time()
+        await self.until(lambda: any(one.begun > now for one in self.life.pictures), "a scrape", timeout)
 
     async def talk(self, count: int, timeout: float) -> None:
         """Until so many more numbers were said to a living bridge."""
@@ -237,18 +263,19 @@ class World:
 
 
 def picture(seen: Scrape, begun: float, finished: float) -> Picture:
-    def total(name: str) -> int:
-        return int(seen.total(f"ws2mqtt_{name}", backend=BACKEND))
+    def total(name: str, **labels: str) -> int:
+        return int(seen.total(f"ws2mqtt_{name}", backend=BACKEND, **labels))
 
+    cut = total("events_dropped_total", reason="shutdown")
     return Picture(
         begun,
         finished,
         total("events_received_total"),
         total("events_recovered_total"),
         total("events_published_total"),
-        total("events_dropped_total"),
+        total("events_dropped_total") - cut,
         total("outbox_events"),
-        total("gaps_total"),
+        cut,
     )
 
 

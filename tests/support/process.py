@@ -23,7 +23,7 @@ from tests.support import NotSeen, Record, free_port
 from tests.support.published import promised
 
 PROGRAM = (sys.executable, "-m", "bridge", "run")
-_STOP_S = 5.0
+_STOP_S = 30.0
 _HTTP_S = 5.0
 _POLL_S = 0.02
 _LINE = 2**20
