@@ -29,6 +29,7 @@ from bridge.times import rfc3339, unix
 _MARGIN_S = 5.0
 _BELIEVED_S = 3600.0
 _TRIES = 3
+_GRAIN_S = 2.0  # the platform tells its time in whole seconds, and a moment ago
 _SETTLE_S = 3.0  # by so much later than a value its entry may be written
 
 
@@ -169,7 +170,9 @@ class Backfill:
         """Whether it was told: before the gap, since then, as the newest, or in the first look."""
         if update.time is None or self._filling is None:
             return False
-        before = min(self._told.get(update.qualifier, ""), self._filling.first)
+        before = self._told.get(update.qualifier, "")
+        if before > rfc3339(unix(self._filling.first) + _GRAIN_S):  # by a clock that was set back since
+            before = self._filling.first
         if update.time <= before or (update.time > self._filling.until and self._points.heard(update)):
             return True
         return self._points.has(update) or _told(update) in self._filling.read

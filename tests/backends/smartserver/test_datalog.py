@@ -419,6 +419,16 @@ def test_a_clock_that_was_set_back_makes_nothing_known() -> None:
     assert replayed(hq) == [2]
 
 
+def test_a_clock_told_in_whole_seconds_lets_nothing_be_told_again() -> None:
+    hq = online({"GET /iap/cms/info/time": told({"value": "2025-03-02T08:15:59Z[UTC]"})}, datapoints=(LUX,))
+    hq.value(1, timestamp="2025-03-02T08:14:59.300Z").value(2, timestamp="2025-03-02T08:14:59.900Z")
+    hq.later(60).lose(seen_before=60.0).open("main").settle()
+    assert query(hq, LOG)["value"].startswith("*+utc>2025-03-02T08:14:54.000&"), "a second behind ours"
+    for value, time in ((1, "08:14:59.300"), (2, "08:14:59.900"), (3, "08:15:00.500")):
+        hq.receive(entry(value, time), LOG)
+    assert replayed(hq.receive(END, LOG)) == [3]
+
+
 def test_the_log_is_not_read_before_the_time_is_known() -> None:
     def clock(hq: Hq, answer: Answer) -> Hq:
         return hq.answer(hq.asked("GET /iap/cms/info/time")[-1], answer).settle()
