@@ -191,11 +191,11 @@ class Following:
         platform = _clock(item, now)
         self._behind = max(0, int(now.unix * 1000) - platform)
         since, missed = (which.since, which.missed) if fresh else (ALWAYS, None)
-        if missed is None and since == ALWAYS:
-            missed = _born(item, platform)
-        elif missed is not None:
-            missed -= self._behind
-            since = since if since == ALWAYS else missed
+        if since != NEVER:
+            moments = (_born(item, platform), None if missed is None else missed - self._behind)
+            missed = min((one for one in moments if one is not None), default=None)
+        if missed is not None and since != ALWAYS:
+            since = missed
         self._assets.enter(item, turn.heard, since=since, missed=missed)
         for held in self._strangers.pop(name, ()):
             self._assets.update(held, turn.heard)

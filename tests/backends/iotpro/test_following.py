@@ -27,6 +27,7 @@ from tests.backends.iotpro.talk import (
     page,
     responses,
     sent,
+    stamped,
     started,
     states,
     talking,
@@ -147,8 +148,7 @@ def test_a_page_that_is_asked_for_beside_a_resync_has_a_number_of_its_own() -> N
 
 def test_a_new_asset_is_an_event_at_once_and_its_first_minute_is_read() -> None:
     session = talking(item(values=lat(0)))
-    new = item("Two", TWO, values=lat(5000))
-    new["latest"]["ENTITY_FIELD"]["createdTime"]["value"] = str(MS - 1000)
+    new = stamped(item("Two", TWO, values=lat(5000)), 0, created=-1000)
     step = told(session, page(item(values=lat(0)), new), 10)
     assert events(step) == [("asset/sea-buoy/Two", 5000, {LATITUDE: 1.5})]
     (call,) = calls(session.woken(at(10 + SETTLE_S)))
@@ -309,27 +309,6 @@ def test_what_is_withheld_between_two_updates_of_one_throttling_is_read() -> Non
     told(session, page(item(values=lat(22_000)), cmd=FIRST + 2), 22)
     (call,) = calls(session.woken(at(22 + SETTLE_S)))
     assert f"startTs={MS + 1}&endTs={MS + 22_000}&" in call.url, "not only up to the first update that came through"
-
-
-def test_a_platform_whose_clock_is_behind_is_asked_from_when_it_was_then() -> None:
-    """Forty seconds behind: what a key says for the first time is after the last sign of life, and seems older."""
-    asset = item(values=lat(0))
-    session = started(None, at(40))
-    for one in asset["latest"]["ENTITY_FIELD"].values():
-        one["ts"] = MS + 10_000
-    step = told(session, page(asset), 50)
-    assert events(step) == [(SUBJECT, 0, {LATITUDE: 1.5})]
-
-
-def test_a_new_asset_is_new_by_the_clock_of_the_platform() -> None:
-    session = talking(item(values=lat(0)))
-    new = item("Two", TWO, values=lat(65_000))
-    for one in new["latest"]["ENTITY_FIELD"].values():
-        one["ts"] = MS + 70_000
-    new["latest"]["ENTITY_FIELD"]["createdTime"]["value"] = str(MS + 60_000)
-    told(session, page(item(values=lat(0)), new), 30)
-    (call,) = calls(session.woken(at(30 + SETTLE_S)))
-    assert f"startTs={MS + 60_000}&" in call.url
 
 
 def test_another_error_is_mended_a_minute_later() -> None:

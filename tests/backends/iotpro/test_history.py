@@ -22,10 +22,14 @@ from tests.backends.iotpro.talk import (
     item,
     lat,
     page,
+    stamped,
+    started,
     talking,
     told,
     update,
 )
+
+TWO = "b" * 36
 
 
 def blind(*later: dict[str, object], seconds: float = 60.0, **options: object) -> tuple[IotproSession, Step]:
@@ -219,3 +223,34 @@ def test_a_stop_ends_the_backfill_and_leaves_the_rest_to_the_next_start() -> Non
     step = session.stopped(at(66))
     assert gaps(step) == ["partial"]
     assert read(step.remember) == {BUOY: (SUBJECT, {DEVICE: MS, LATITUDE: MS})}
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["reconnected", "restarted"])
+def test_a_new_asset_that_a_gap_overtakes_has_its_first_minute_read(again: bool) -> None:
+    """It is not noticed yet when the connection is lost, or the program killed."""
+    new = stamped(item("Two", TWO, values=lat(5000)), 46_000, created=4000)
+    if again:
+        session = started(None, at(40))
+    else:
+        session = talking(item(values=lat(0)))
+        session.lost("main", Loss("closed", "gone", at(40)), at(40))
+        session.opened("main", at(45))
+    step = told(session, page(stamped(item(values=lat(0)), 46_000), new, cmd=FIRST + (not again)), 46)
+    assert ("asset/sea-buoy/Two", 5000, {LATITUDE: 1.5}) in events(step)
+    (call,) = [one for one in calls(session.woken(at(46 + SETTLE_S))) if TWO in one.url]
+    assert f"startTs={MS + 4000}&" in call.url
+
+
+def test_a_platform_whose_clock_is_behind_is_asked_from_when_it_was_then() -> None:
+    """Forty seconds behind: what a key says for the first time is after the last sign of life, and seems older."""
+    session = started(None, at(40))
+    step = told(session, page(stamped(item(values=lat(0)), 10_000)), 50)
+    assert events(step) == [(SUBJECT, 0, {LATITUDE: 1.5})]
+
+
+def test_a_new_asset_is_new_by_the_clock_of_the_platform() -> None:
+    session = talking(item(values=lat(0)))
+    new = stamped(item("Two", TWO, values=lat(65_000)), 70_000, created=60_000)
+    told(session, page(item(values=lat(0)), new), 30)
+    (call,) = calls(session.woken(at(30 + SETTLE_S)))
+    assert f"startTs={MS + 60_000}&" in call.url
