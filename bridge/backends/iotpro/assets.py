@@ -179,8 +179,6 @@ class Assets:
             if ts <= 0 and raw == "":  # never written, or deleted
                 changed |= values.pop(key, None) is not None
                 continue
-            if hole is not None:
-                hole.seen(key, ts)
             value = plain(raw) if key in text_keys else typed(raw)
             last = known.get(key)
             if last is not None and ts > last:  # as usual
@@ -192,6 +190,8 @@ class Assets:
                 changed |= newest
             if new:
                 groups.setdefault(ts, {})[key] = value
+                if hole is not None:
+                    hole.told(key, ts, value)
         self.changed |= changed
         for ts in sorted(groups) if len(groups) > 1 else groups:
             heard.append(telemetry(asset, ts, groups[ts], extra))

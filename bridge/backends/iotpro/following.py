@@ -35,6 +35,7 @@ _MOVES_S = 90.0  # the platform looks anew who is on a page every 60 s
 _STRANGERS, _HELD = 1000, 16
 _MARGIN_S = 5.0
 _NEW_MS = 15 * 60_000
+_BELIEVED_MS = 60 * 60_000  # by so much the platform's clock may differ from ours
 
 
 class Talk(Protocol):
@@ -70,7 +71,8 @@ class Following:
         self._sub: Subscription | None = None
         self._second: Subscription | None = None
         self._since = NEVER
-        self._missed: int | None = None  # milliseconds since when nothing is heard
+        self._missed: int | None = None  # milliseconds since when nothing is heard, by our clock
+        self._behind = 0  # milliseconds of the platform's clock; it is never taken as ahead
         self._numbers = count(_FIRST_CMD)
         self._strangers: OrderedDict[str, list[Item]] = OrderedDict()
         self._nameless: list[tuple[Subscription, Item, bool]] = []
@@ -91,13 +93,13 @@ class Following:
     def was_blind(self, since: Instant) -> None:
         """Since then nothing was heard: what comes next leaves holes.
 
-        Of what was never told (or not remembered) it is only known by our clock, and not by the platform's, when that
-        began: a little is asked for twice rather than missed.
+        Of what was never told (or not remembered) it is only known by our clock when that began, and the platform's may
+        be behind (what it says of its own is heard with the next page): a little is asked for twice rather than missed.
         """
         began = int((since.unix - _MARGIN_S) * 1000)
         self._missed = began if self._missed is None else min(began, self._missed)
         if self.ever:
-            self._assets.blind(self._missed)
+            self._assets.blind(self._missed - self._behind)
         else:
             self._since = self._missed
 
@@ -185,10 +187,15 @@ class Following:
             return
         name = item.entityId.id
         if self._leaving.pop(name, None) is not None and (asset := self._assets.by_id.get(name)) is not None:
-            self._assets.blind_one(asset, int(now.unix * 1000) - _NEW_MS)
+            self._assets.blind_one(asset, _clock(item, now) - _NEW_MS)
+        platform = _clock(item, now)
+        self._behind = max(0, int(now.unix * 1000) - platform)
         since, missed = (which.since, which.missed) if fresh else (ALWAYS, None)
-        if missed is None and since == ALWAYS:
-            missed = _born(item, now)
+        if since != NEVER:
+            moments = (_born(item, platform), None if missed is None else missed - self._behind)
+            missed = min((one for one in moments if one is not None), default=None)
+        if missed is not None and since != ALWAYS:
+            since = missed
         self._assets.enter(item, turn.heard, since=since, missed=missed)
         for held in self._strangers.pop(name, ()):
             self._assets.update(held, turn.heard)
@@ -343,10 +350,17 @@ class Following:
             self._orders.unknown(second.command, "unanswered", why, turn, now)
 
 
-def _born(item: Item, now: Instant) -> int | None:
+def _clock(item: Item, now: Instant) -> int:
+    """Milliseconds by the platform's clock, with which it stamps the fields of a page; by ours, where it does not."""
+    fields = (item.latest or {})[ENTITY_FIELD].values()
+    told, ours = max(field.ts for field in fields), int(now.unix * 1000)
+    return told if abs(told - ours) <= _BELIEVED_MS else ours
+
+
+def _born(item: Item, now: int) -> int | None:
     """Milliseconds from which a new asset's values were missed: its creation, where that was just now."""
     told = (item.latest or {})[ENTITY_FIELD].get("createdTime")
     text = told.value if told is not None else None
     if not isinstance(text, str) or not (text.isascii() and text.isdecimal() and len(text) < 16):
         return None
-    return int(text) - 1 if 0 <= now.unix * 1000 - int(text) < _NEW_MS else None
+    return int(text) - 1 if 0 <= now - int(text) < _NEW_MS else None

@@ -1,9 +1,10 @@
 """Filling gaps from the platform's time series: a few assets at a time, page by page, from the oldest point on.
 
-1. Only what lies in an asset's hole is told; a point has the id that it would have had live, where the moment's values
-   are the same.
+1. Only what lies in an asset's hole, and was not told live, is told; a point has the id that it would have had live,
+   where the moment's values are the same.
 2. A page tells of every key up to the same moment: what one key has beyond it is asked for again.
-3. When nothing is left to ask, every open gap is closed: `done`, or `partial` where something could not be had.
+3. The platform writes history later than it tells of it: holes are shut, and read, a little after the gap.
+4. When nothing is left to ask, every open gap is closed: `done`, or `partial` where something could not be had.
 """
 
 from collections import deque
@@ -25,6 +26,7 @@ from bridge.options import Reconnect
 
 AT_ONCE = 4
 LIMIT = 1000  # points of one key in one answer
+SETTLE_S = 3.0  # by so much later than it is told a value may be written
 _TRIES = 5  # of one page, in which nothing was said but that it failed
 
 
@@ -53,6 +55,7 @@ class History:
     ) -> None:
         self._assets, self._requests, self._longest, self._reconnect = assets, requests, longest, reconnect
         self._text_keys = frozenset(text_keys)
+        self._settling: deque[tuple[float, _Job]] = deque()  # Instant.mono when its hole is shut
         self._line: deque[_Job] = deque()
         self._flying = 0
         self._gaps: list[Gap] = []
@@ -62,8 +65,12 @@ class History:
 
     def wake(self) -> float | None:
         """When woken() has something to do."""
-        waits = self.going and self._line and self._flying < AT_ONCE
-        return self._not_before if waits else None
+        if not self.going:
+            return None
+        moments = [self._settling[0][0]] if self._settling else []
+        if self._line and self._flying < AT_ONCE:
+            moments.append(self._not_before)
+        return min(moments, default=None)
 
     def begin(self, gap: Gap, turn: Turn) -> None:
         """Tells of a gap, which is told of again when all holes are filled."""
@@ -73,28 +80,41 @@ class History:
         turn.heard.append(gap_event(gap))
 
     def fill(self, turn: Turn, now: Instant) -> None:
-        """All holes there are: what they are is known now."""
+        """All holes there are: their blindness is over."""
         for asset in self._assets.by_id.values():
             hole = asset.hole
-            if hole is None:
-                continue
-            if self._longest > 0 and hole.open():
-                if not hole.waits:
-                    hole.waits = True
-                    self._line.append(_Job(asset.id, hole))
-            else:
+            if self._longest <= 0:
                 asset.hole = None
+            elif hole is not None and not hole.waits:
+                hole.waits = True
+                self._settling.append((now.mono + SETTLE_S, _Job(asset.id, hole)))
         self.woken(turn, now)
 
     def woken(self, turn: Turn, now: Instant) -> None:
         """Asks for what may be asked now."""
+        while self.going and self._settling and self._settling[0][0] <= now.mono:
+            self._shut(self._settling.popleft()[1])
         while self.going and self._line and self._flying < AT_ONCE and self._not_before <= now.mono:
             job = self._line.popleft()
             asset = self._asset(job)
             if asset is not None:
                 self._ask(job, asset, turn, now)
-        if not self._line and not self._flying and self.going:
+        if self.going and not (self._settling or self._line or self._flying):
             self._close(turn)
+
+    def _shut(self, job: _Job) -> None:
+        asset = self._asset(job)
+        if asset is None:
+            return
+        job.hole.shut(asset.points)
+        if job.hole.open():
+            self._line.append(job)
+        else:
+            self._over(asset)
+
+    def _over(self, asset: Asset) -> None:
+        asset.hole = None
+        self._assets.changed = True
 
     def _asset(self, job: _Job) -> Asset | None:
         """None: it is gone, or was blind again since, with a hole that has taken in this one."""
@@ -110,7 +130,7 @@ class History:
         end = max((missing[key][1] for key in keys), default=0)
         start = max(start, earliest)
         if start >= end:
-            asset.hole = None
+            self._over(asset)
             return
         self._flying += 1
         path = asks.history(asset.id, keys, start, end, LIMIT)
@@ -128,7 +148,7 @@ class History:
                 self._told(job, asset, points, asked, turn)
             elif answer.status in (403, 404):  # the platform says so where there is none, too
                 self._partial |= answer.status == 403
-                asset.hole = None
+                self._over(asset)
             else:
                 self._failed(job, asset, answer, now)
         self.woken(turn, now)
@@ -138,7 +158,7 @@ class History:
             job.tries += 1
         if job.tries >= _TRIES or answer.status == 400:
             self._partial = True
-            asset.hole = None
+            self._over(asset)
             return
         pause = min(self._reconnect.max, self._reconnect.initial * 2.0**job.tries)
         self._not_before = max(self._not_before, now.mono + max(pause, retry_after(answer) or 0.0))
@@ -151,8 +171,10 @@ class History:
         groups: dict[int, dict[str, Any]] = {}
         for key, (low, high) in job.hole.open().items():
             for point in points.get(key, ()):
-                if low < point.ts < high and point.ts <= upto and point.value is not None:
-                    value = plain(point.value) if key in self._text_keys else typed(point.value)
+                if not low < point.ts < high or point.ts > upto or point.value is None:
+                    continue
+                value = plain(point.value) if key in self._text_keys else typed(point.value)
+                if not job.hole.has(key, point.ts, value):
                     groups.setdefault(point.ts, {})[key] = value
         for ts in sorted(groups):
             turn.heard.append(telemetry(asset, ts, groups[ts], None, replay=True))
@@ -162,7 +184,12 @@ class History:
             self._line.append(job)
             return
         self._partial |= bool(full) and upto < asked[0]  # the platform does not go on
-        asset.hole = None
+        self._over(asset)
+
+    def stopped(self, turn: Turn) -> None:
+        """What is not filled yet is for whoever goes on from the bookmarks."""
+        self._partial = True
+        self._close(turn)
 
     def _close(self, turn: Turn) -> None:
         end = "partial" if self._partial else "done"

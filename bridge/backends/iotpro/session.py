@@ -139,6 +139,7 @@ class IotproSession:
     def stopped(self, now: Instant) -> Step:
         turn = Turn()
         self._orders.stopped(turn)
+        self._history.stopped(turn)
         return Step(tuple(turn.heard), tuple(turn.do), remember=self._bookmarks(now, at_once=True))
 
     # The login.

@@ -72,6 +72,16 @@ def item(
     return {"entityId": {"entityType": "ASSET", "id": id_}, "latest": latest, "timeseries": {}, "aggLatest": {}}
 
 
+def stamped(told: dict[str, Any], ms: int, created: int | None = None) -> dict[str, Any]:
+    """An item that was read when the platform's clock was there; created: when its asset was, after MS."""
+    fields = told["latest"]["ENTITY_FIELD"]
+    for one in fields.values():
+        one["ts"] = MS + ms
+    if created is not None:
+        fields["createdTime"]["value"] = str(MS + created)
+    return told
+
+
 def points(values: Values) -> dict[str, Any]:
     return {key: {"ts": 0 if ms is None else MS + ms, "value": value} for key, (ms, value) in values.items()}
 

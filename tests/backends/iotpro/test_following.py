@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from bridge.backends.iotpro.history import SETTLE_S
 from bridge.backends.session import Answer, Hang, Loss
 from bridge.model import Condition, Event, Unread
 from tests.backends.iotpro.talk import (
@@ -26,6 +27,7 @@ from tests.backends.iotpro.talk import (
     page,
     responses,
     sent,
+    stamped,
     started,
     states,
     talking,
@@ -146,11 +148,10 @@ def test_a_page_that_is_asked_for_beside_a_resync_has_a_number_of_its_own() -> N
 
 def test_a_new_asset_is_an_event_at_once_and_its_first_minute_is_read() -> None:
     session = talking(item(values=lat(0)))
-    new = item("Two", TWO, values=lat(5000))
-    new["latest"]["ENTITY_FIELD"]["createdTime"]["value"] = str(MS - 1000)
+    new = stamped(item("Two", TWO, values=lat(5000)), 0, created=-1000)
     step = told(session, page(item(values=lat(0)), new), 10)
     assert events(step) == [("asset/sea-buoy/Two", 5000, {LATITUDE: 1.5})]
-    (call,) = calls(step)
+    (call,) = calls(session.woken(at(10 + SETTLE_S)))
     assert f"startTs={MS - 1000}&" in call.url
     assert gaps(step) == []
 
@@ -189,7 +190,7 @@ def test_who_may_have_moved_to_another_page_is_waited_for() -> None:
     step = told(session, page(asset(2), asset(3, 9000), pages=1), 30)
     assert ("asset/sea-buoy/Buoy 1", None) in states(step)
     assert events(step) == [("asset/sea-buoy/Buoy 3", 9000, {LATITUDE: 1.5})]
-    assert len(calls(step)) == 1, "between the pages nobody told of it"
+    assert len(calls(session.woken(at(30 + SETTLE_S)))) == 1, "between the pages nobody told of it"
     assert states(session.woken(at(200))) == []
 
 
@@ -279,7 +280,7 @@ def test_too_many_updates_is_a_gap_that_ends_with_the_next_update() -> None:
     step = told(session, page(item(values=lat(9000)), item("Two", TWO, values=lat(8000)), cmd=FIRST + 1), 21)
     assert commands(step) == [(FIRST, "ENTITY_DATA_UNSUBSCRIBE")]
     assert events(step) == [("asset/sea-buoy/Two", 8000, {LATITUDE: 1.5})]
-    first, second = calls(step)
+    first, second = calls(session.woken(at(21 + SETTLE_S)))
     session.answered(first.id, Answer(200, b"{}"), at(22))
     assert gaps(session.answered(second.id, Answer(200, b"{}"), at(23))) == ["done"]
 
@@ -296,6 +297,20 @@ def test_throttling_again_and_again_is_one_longer_gap() -> None:
     assert (gaps(step), commands(step)) == (["started"], [(FIRST + 2, "ENTITY_DATA")])
 
 
+def test_what_is_withheld_between_two_updates_of_one_throttling_is_read() -> None:
+    session = talking(item(values=lat(0)))
+    told(session, error(34, "Too many updates!"), 10)
+    told(session, update(lat(9000)), 11)
+    told(session, page(item(values=lat(9000)), cmd=FIRST + 1), 11)
+    told(session, error(34, "Too many updates!"), 15)
+    told(session, update(lat(16_000)), 16)
+    told(session, error(34, "Too many updates!"), 17)
+    told(session, update(lat(22_000)), 22)
+    told(session, page(item(values=lat(22_000)), cmd=FIRST + 2), 22)
+    (call,) = calls(session.woken(at(22 + SETTLE_S)))
+    assert f"startTs={MS + 1}&endTs={MS + 22_000}&" in call.url, "not only up to the first update that came through"
+
+
 def test_another_error_is_mended_a_minute_later() -> None:
     session = talking(item(values=lat(0)))
     step = told(session, error(2, "Exceeded rate limit for WS subscriptions per tenant", 17), 10)
@@ -304,8 +319,8 @@ def test_another_error_is_mended_a_minute_later() -> None:
     step = session.woken(at(70))
     assert commands(step) == [(FIRST + 1, "ENTITY_DATA")]
     assert gaps(step) == ["started"]
-    step = told(session, page(item(values=lat(0)), cmd=FIRST + 1), 71)
-    assert gaps(step) == ["done"]
+    told(session, page(item(values=lat(0)), cmd=FIRST + 1), 71)
+    assert gaps(session.woken(at(71 + SETTLE_S))) == ["done"]
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from bridge.backends.iotpro.history import SETTLE_S
 from bridge.backends.session import Answer, Call, Dial, Gap, Hang, Loss, Step
 from bridge.model import Condition, Event, Login
 from bridge.options import BackfillOptions, Duration, Secret
@@ -255,7 +256,7 @@ def test_a_blindness_is_a_gap_that_is_filled_from_history() -> None:
     step = told(session, page(item(values=lat(9000, "3")), cmd=FIRST + 1), 71)
     assert events(step) == [(SUBJECT, 9000, {LATITUDE: 3})]
     assert gap(step) == Gap("2024-03-05T07:17:20.000000Z", "2024-03-05T07:17:41.000000Z", "closed", "started")
-    (call,) = calls(step)
+    (call,) = calls(session.woken(at(71 + SETTLE_S)))
     assert (call.method, call.pull) == ("GET", True)
     assert call.url == (
         f"{URL}/api/plugins/telemetry/ASSET/{BUOY}/values/timeseries?keys={LATITUDE}"
@@ -273,7 +274,9 @@ def test_where_nothing_was_missed_nothing_is_asked() -> None:
     session.lost("main", lost(), at(60))
     session.opened("main", at(70))
     step = told(session, page(item(values=lat(0)), cmd=FIRST + 1), 71)
-    assert (events(step), calls(step), gaps(step)) == ([], [], ["started", "done"])
+    assert (events(step), gaps(step)) == ([], ["started"])
+    step = session.woken(at(71 + SETTLE_S))
+    assert (calls(step), gaps(step)) == ([], ["done"])
 
 
 def test_a_restart_goes_on_from_its_bookmarks() -> None:
@@ -284,8 +287,9 @@ def test_a_restart_goes_on_from_its_bookmarks() -> None:
         sorted(events(step))
         == [("asset/sea-buoy/Renamed", 8000, {LATITUDE: 3}), ("asset/sea-buoy/New", 7000, {LATITUDE: 1.5})][::-1]
     )
+    step = session.woken(at(1 + SETTLE_S))
     starts = sorted(call.url.partition("startTs=")[2].partition("&")[0] for call in calls(step))
-    assert starts == ["1709622885001", "1709622990001"]  # 5 s before it was last seen; after its bookmark
+    assert starts == ["1709622884001", "1709622990001"]  # 5 s before it was last seen, by its clock; after its bookmark
 
 
 def test_after_a_restart_without_bookmarks_what_is_newer_than_the_last_sign_of_life_is_an_event() -> None:
