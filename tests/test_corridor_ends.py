@@ -90,7 +90,7 @@ async def test_a_second_signal_ends_at_once(broker: MosquittoFactory, base: str,
         await home.bridge.wait_scrape(lambda one: one.of("ws2mqtt_outbox_events", backend="lora") == 1)
         home.bridge.signal(signal.SIGTERM)
         await home.bridge.wait_log(lambda one: one.message == "stopping")
-        assert await home.bridge.terminate(timeout=5) == 1
+        assert await home.bridge.terminate() == 1
         assert "stopped at once" in home.bridge.lines[-1].message
         there.thaw()
 

@@ -16,6 +16,7 @@ import pytest
 
 from bridge.simulators.resiot import ResiotSimOptions, ResiotSimulator
 from tests.conftest import MosquittoFactory
+from tests.support import PATIENCE_S
 from tests.support.ear import Ear
 from tests.support.fleet import LATITUDE, fleet
 from tests.support.house import DEVICE, FAST, TOKEN, VERSIONS, Version, balanced, counters, up, ups
@@ -50,7 +51,7 @@ class Replicas:
 
     async def leading(self, besides: str = "") -> str:
         """Until one leads, and is connected, and that is not this one."""
-        await self.kube.until_asked(lambda asked: self.kube.holder() != "" and self.leader() != besides, 20.0)
+        await self.kube.until_asked(lambda asked: self.kube.holder() != "" and self.leader() != besides)
         name = self.leader()
         await self.each[name].wait_scrape(lambda seen: seen.of("ws2mqtt_leader") == 1)
         return name
@@ -62,7 +63,7 @@ class Replicas:
             return all(told.get(name) == value for name, value in fields.items())
 
         topic = f"{self.base}/{path}"
-        one = await self.ear.wait_topic(topic, lambda one: fits(json.loads(one.payload)), 20.0, since=since)
+        one = await self.ear.wait_topic(topic, lambda one: fits(json.loads(one.payload)), since=since)
         return json.loads(one.payload)
 
     def said(self, path: str, since: int = 0) -> list[Any]:
@@ -71,7 +72,7 @@ class Replicas:
     async def uplink(self, number: int) -> None:
         """Until that one was heard."""
         topic = f"{self.base}/lora/{DEVICE}/event/up"
-        await self.ear.wait_topic(topic, lambda one: json.loads(one.payload)["data"]["f_cnt"] == number, 15.0)
+        await self.ear.wait_topic(topic, lambda one: json.loads(one.payload)["data"]["f_cnt"] == number)
 
     def numbers(self) -> list[int]:
         return counters(self.ear.on(f"{self.base}/lora/{DEVICE}/event/up"))
@@ -319,7 +320,7 @@ async def test_a_token_that_is_rotated_is_read_again(
         old = (tmp_path / "credentials-a" / "token").read_text().strip()
         home.kube.credentials("a")
         mark = home.kube.mark
-        await home.kube.asked.wait(lambda asked: (asked.who, asked.status) == ("a", 200), 10.0, 6, mark)
+        await home.kube.asked.wait(lambda asked: (asked.who, asked.status) == ("a", 200), PATIENCE_S, 6, mark)
         assert not [line for line in home.each["a"].lines if stopped(line)]
         assert old not in home.each["a"].log
 

@@ -65,7 +65,7 @@ async def test_not_let_in_then_let_in(
         assert refused["code"] == 503
         home.platform.faults = Faults()
         assert (await home.command("reconnect"))["code"] == 200
-        await home.state("online", timeout=20)
+        await home.state("online")
         await well(home, 1)
         quiet(home)
 
@@ -76,7 +76,7 @@ async def test_a_platform_that_is_not_there_yet(mosquitto: Mosquitto, tmp_path: 
     async with building(mosquitto, tmp_path, base, simulator(), online=False, url=f"http://127.0.0.1:{port}") as home:
         await home.state("offline")
         async with SmartserverSimulator(options) as later:
-            await home.state("online", timeout=20)
+            await home.state("online")
             assert later.logins == 1
         mark = home.mark
         await home.state("offline", since=mark)
@@ -167,7 +167,7 @@ async def test_a_busy_platform(mosquitto: Mosquitto, tmp_path: Path, base: str) 
     async with building(mosquitto, tmp_path, base, simulator(busy=503), online=False) as home:
         await home.told("state", lambda one: one["state"] == "connecting" and "503" in (one["error"] or ""))
         home.platform.faults = Faults()
-        await home.state("online", timeout=20)
+        await home.state("online")
         change(home.platform, busy=429)
         answer = await home.command(f"{LAMP_SUBJECT}/write", {"value": 1})
         assert (answer["code"], answer["error"]["message"].endswith("sending data too fast")) == (502, True)
@@ -187,7 +187,7 @@ async def test_a_log_without_an_end(mosquitto: Mosquitto, tmp_path: Path, base: 
         await well(home, 1)
         await home.platform.drop()
         home.platform.put(LUX, 2)
-        await home.told("event/gap", lambda one: one["data"]["backfill"] == "partial", 25, since=mark)
+        await home.told("event/gap", lambda one: one["data"]["backfill"] == "partial", since=mark)
         quiet(home)
 
 

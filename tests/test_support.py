@@ -18,6 +18,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tests.conftest import BridgeFactory, MosquittoFactory, ScriptedFactory
 from tests.support import (
+    PATIENCE_S,
     Connack,
     Connect,
     Disconnect,
@@ -480,7 +481,7 @@ async def test_a_client_that_breaks_the_standard_fails_the_test(data: bytes, fau
     await broker.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
     writer.write(data)
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
     await close(writer)
     assert await broker.connections[0].wait_ended() == "fault"
     with pytest.raises(AssertionError, match=fault):
@@ -605,7 +606,7 @@ async def test_the_real_bridge_with_a_real_broker(run_bridge: BridgeFactory, mos
     config = {"mqtt": {"url": mosquitto.url(), "base_topic": base, "client_id": base}, "backends": {}}
     async with Ear(mosquitto.url(), f"{base}/#") as ear:
         process = await run_bridge(config)
-        await ear.wait_topic(f"{base}/bridge/state", lambda m: ear.json(m)["state"] == "online", 20)
+        await ear.wait_topic(f"{base}/bridge/state", lambda m: ear.json(m)["state"] == "online")
         await process.wait_http()
         scrape = await process.wait_scrape(lambda one: one.of("ws2mqtt_mqtt_connected", backend="bridge") == 1)
         assert scrape.total("ws2mqtt_build_info") == 1

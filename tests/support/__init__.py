@@ -25,6 +25,8 @@ CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
 UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 10, 11, 12, 13, 14
 V311, V5 = 4, 5
 
+PATIENCE_S = 60.0  # for whatever must come, on a machine that has no time to spare: only a failing test waits it out
+
 # MQTT 5, 2.2.2.2; the name is the standard's, in snake_case
 _PROPERTIES: dict[int, tuple[str, str]] = {
     1: ("payload_format_indicator", "u8"),
@@ -511,7 +513,9 @@ class Record(Generic[T]):
         """After end(): more may come again."""
         self._ended = None
 
-    async def wait(self, predicate: Callable[[T], bool], timeout: float, count: int = 1, since: int = 0) -> list[T]:
+    async def wait(
+        self, predicate: Callable[[T], bool], timeout: float = PATIENCE_S, count: int = 1, since: int = 0
+    ) -> list[T]:
         """The first `count` items from place `since` on that fit. Raises NotSeen."""
         found: list[T] = []
         try:

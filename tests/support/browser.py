@@ -15,6 +15,8 @@ from typing import Any, Literal
 
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support import PATIENCE_S
+
 _START_S = 40.0
 _ANSWER_S = 20.0
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -77,7 +79,7 @@ class Browser:
             raise RuntimeError(json.dumps(found["exceptionDetails"])[:800])
         return found["result"].get("value")
 
-    async def until(self, expression: str, timeout: float = 15.0) -> Any:
+    async def until(self, expression: str, timeout: float = PATIENCE_S) -> Any:
         """Waits until it is true; its value. Raises AssertionError with what the page shows instead."""
         try:
             async with asyncio.timeout(timeout):

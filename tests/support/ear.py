@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from tests.support import (
+    PATIENCE_S,
     V5,
     V311,
     Connack,
@@ -139,12 +140,14 @@ class Ear:
 
     # Hearing
 
-    async def wait_for(self, predicate: Callable[[Message], bool], timeout: float = 5.0, *, since: int = 0) -> Message:
+    async def wait_for(
+        self, predicate: Callable[[Message], bool], timeout: float = PATIENCE_S, *, since: int = 0
+    ) -> Message:
         """The first message that fits, from place `since` of `messages` on. Raises NotSeen."""
         return (await self._heard.wait(predicate, timeout, 1, since))[0]
 
     async def wait_count(
-        self, count: int, topic_filter: str = "#", timeout: float = 5.0, *, since: int = 0
+        self, count: int, topic_filter: str = "#", timeout: float = PATIENCE_S, *, since: int = 0
     ) -> list[Message]:
         """The first `count` messages on such topics. Raises NotSeen."""
         return await self._heard.wait(lambda m: matches(topic_filter, m.topic), timeout, count, since)
@@ -153,7 +156,7 @@ class Ear:
         self,
         topic_filter: str,
         predicate: Callable[[Message], bool] = lambda m: True,
-        timeout: float = 5.0,
+        timeout: float = PATIENCE_S,
         *,
         since: int = 0,
     ) -> Message:
@@ -168,7 +171,7 @@ class Ear:
     def json(message: Message) -> Any:
         return json.loads(message.payload)
 
-    async def wait_connected(self, connects: int = 1, timeout: float = 10.0) -> None:
+    async def wait_connected(self, connects: int = 1, timeout: float = PATIENCE_S) -> None:
         """Until it was subscribed n times: after a restart of the broker that is 2. Raises NotSeen."""
         await self._connects.wait(lambda number: number >= connects, timeout)
 
