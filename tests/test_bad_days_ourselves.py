@@ -150,7 +150,7 @@ async def test_a_full_outbox_drops_the_oldest_and_counts(broker: MosquittoFactor
 async def test_too_old_also_while_the_broker_is_away(broker: MosquittoFactory, base: str, tmp_path: Path) -> None:
     mosquitto = await broker(persistence=True)
     async with (
-        house(mosquitto, tmp_path, base, ear=LASTING, outbox={"max_age": "300ms"}) as home,
+        house(mosquitto, tmp_path, base, ear=LASTING, outbox={"max_age": "3s"}) as home,
         scraping(home.bridge),
     ):
         await mosquitto.stop()

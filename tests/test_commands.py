@@ -920,10 +920,12 @@ async def test_commands_are_counted_by_their_end(stage: Stage) -> None:
 async def test_10_000_at_once(tmp_path: Path, shared: Stage) -> None:
     """Each gets one final response, and the bridge stays well; as many again make it no larger."""
     async with staged(tmp_path, shared.broker, backends={"lora": {"commands": {}}}) as stage:
+        began = time.monotonic()
         first = await burst(stage, 10_000)
-        assert 5 <= len(stage.sim.commands) < 1_000
+        took = time.monotonic() - began
+        assert 5 <= len(stage.sim.commands) <= 5 + 5 * took
         assert len(stage.sim.commands) == first.count(200) + first.count(408)
-        assert first.count(429) > 9_000
+        assert first.count(429) >= 10_000 - 105 * (1 + took)  # whoever waits makes room after a second
         size = memory(stage.bridge.pid)
         await burst(stage, 10_000)
         assert memory(stage.bridge.pid) - size < 10 * 2**20

@@ -100,8 +100,9 @@ async def replicas(
     names: Sequence[str] = ("a", "b"),
     version: Version = "5",
     outbox: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Replicas]:
-    """All started, one leading, its backend online."""
+    """All started, one leading, its backend online. more: of the configuration."""
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(Kube(certificates, folder))
         platform = await stack.enter_async_context(ResiotSimulator(ResiotSimOptions(rate=0, token=TOKEN)))
@@ -109,7 +110,7 @@ async def replicas(
         mqtt = {"url": mosquitto.url(), "version": version, "base_topic": base, "client_id": base, "reconnect": FAST}
         full = {
             "mqtt": mqtt, "outbox": outbox or {},
-            "backends": {"lora": {"type": "resiot", "url": platform.url, "reconnect": FAST}},
+            "backends": {"lora": {"type": "resiot", "url": platform.url, "reconnect": FAST}}, **more,
         }  # fmt: skip
         each = {}
         for name in names:
@@ -302,11 +303,11 @@ async def test_the_lease_is_lost_while_the_outbox_drains(
 ) -> None:
     """The broker is frozen, and so the end would take all of the grace: the end of the lease ends it."""
     mosquitto = await broker()
-    async with replicas(mosquitto, certificates, tmp_path, base, names=("a",)) as home:
+    async with replicas(mosquitto, certificates, tmp_path, base, names=("a",), shutdown_grace="10m") as home:
         mosquitto.freeze()
         await home.platform.flood(ups(100))
         home.kube.faults["a"] = "hang"
-        assert await home.each["a"].terminate(timeout=15.0) == 0  # shutdown_grace is 20 s
+        assert await home.each["a"].terminate() == 0
         told = [line.message for line in home.each["a"].lines]
         assert "events lost" in told
         assert told[-1] == "stopped"

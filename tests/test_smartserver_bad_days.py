@@ -172,7 +172,7 @@ async def test_a_busy_platform(mosquitto: Mosquitto, tmp_path: Path, base: str) 
         answer = await home.command(f"{LAMP_SUBJECT}/write", {"value": 1})
         assert (answer["code"], answer["error"]["message"].endswith("sending data too fast")) == (502, True)
         change(home.platform, busy=0, late=5.0)
-        answer = await home.command(f"{LAMP_SUBJECT}/write", {"value": 1, "timeout": "300ms"})
+        answer = await home.command(f"{LAMP_SUBJECT}/write", {"value": 1, "timeout": "1s"})
         assert (answer["status"], answer["code"]) == ("unknown", 408)
 
 
@@ -192,7 +192,7 @@ async def test_a_log_without_an_end(mosquitto: Mosquitto, tmp_path: Path, base: 
 
 
 async def test_a_half_open_socket_is_found_by_pings(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
-    async with building(mosquitto, tmp_path, base, simulator(half_open=True), ping="200ms") as home:
+    async with building(mosquitto, tmp_path, base, simulator(half_open=True), ping="1s") as home:
         told = await home.told("state", lambda one: one["state"] == "offline" and "pong" in one["error"])
         change(home.platform, half_open=False)
         await home.told("state", lambda one: one["state"] == "online" and one["since"] > told["since"])

@@ -17,8 +17,6 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support import PATIENCE_S
 
-_START_S = 40.0
-_ANSWER_S = 20.0
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-proxy-server",
@@ -42,7 +40,7 @@ class Browser:
         told = {"id": number, "method": method, "params": params}
         await self._socket.send(json.dumps(told | ({"sessionId": self._session} if self._session else {})))
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(PATIENCE_S):
                 return await answer
         finally:
             del self._answers[number]
@@ -140,7 +138,7 @@ async def browser(folder: Path) -> AsyncIterator[Browser]:
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(_START_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not (lines := _read(profile / "DevToolsActivePort")):
                 await asyncio.sleep(0.05)
         async with connect(f"ws://127.0.0.1:{lines[0]}{lines[1]}", max_size=None, proxy=None) as socket:

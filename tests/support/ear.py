@@ -48,7 +48,6 @@ from tests.support.published import judge, said
 
 Message = Publish
 
-_ANSWER_S = 5.0
 _AGAIN_S = 0.02
 _KEEPALIVE_S = 30
 _PINGREQ = 12
@@ -116,7 +115,7 @@ class Ear:
     async def __aenter__(self) -> Self:
         """Raises ConnectionRefusedError where the broker says no, OSError where it is not reached."""
         try:
-            async with asyncio.timeout(2 * _ANSWER_S):
+            async with asyncio.timeout(PATIENCE_S):
                 reader = await self._open()
                 self._tasks = [asyncio.create_task(self._live(reader)), asyncio.create_task(self._ping())]
                 await self._subscribe()
@@ -208,7 +207,7 @@ class Ear:
         self._writer = writer
         writer.write(write_connect(self._connect))
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(PATIENCE_S):
                 answer = await read_packet(reader, self._version)
         except asyncio.IncompleteReadError:
             raise ConnectionResetError("the broker closed the connection instead of answering CONNECT") from None
@@ -229,7 +228,7 @@ class Ear:
         self._answers[number] = answer
         try:
             self._send(data)
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(PATIENCE_S):
                 packet: Packet = await answer
                 return packet
         finally:

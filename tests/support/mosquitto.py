@@ -22,7 +22,6 @@ import trustme
 from tests.support import PATIENCE_S, Connack, Connect, Malformed, close, free_port, read_packet, write_connect
 
 HOST = "127.0.0.1"
-_START_S = 30.0
 _STOP_S = 20.0
 _POLL_S = 0.01
 _TRIES = 3
@@ -222,7 +221,7 @@ class Mosquitto:
     async def _ready(self) -> bool:
         """False where it ended by itself, which a port that was taken meanwhile does."""
         try:
-            async with asyncio.timeout(_START_S):
+            async with asyncio.timeout(PATIENCE_S):
                 while self.pid is not None:
                     if await answers(self.port):
                         return True

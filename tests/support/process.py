@@ -23,8 +23,6 @@ from tests.support import PATIENCE_S, NotSeen, Record, free_port
 from tests.support.published import promised
 
 PROGRAM = (sys.executable, "-m", "bridge", "run")
-_STOP_S = 30.0
-_HTTP_S = 5.0
 _POLL_S = 0.02
 _LINE = 2**20
 
@@ -172,7 +170,7 @@ class BridgeProcess:
             return
         if self._child.returncode is None:
             self._child.kill()
-        async with asyncio.timeout(_STOP_S):
+        async with asyncio.timeout(PATIENCE_S):
             await self._child.wait()
             await self._log
 
@@ -204,7 +202,7 @@ class BridgeProcess:
 
     async def get(self, path: str) -> httpx.Response:
         """GET on its HTTP endpoints. Raises httpx.TransportError."""
-        async with httpx.AsyncClient(trust_env=False, timeout=_HTTP_S) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             return await client.get(self.http_url + path)
 
     async def scrape(self) -> Scrape:
