@@ -24,7 +24,7 @@ from tests.support.kube import Kube
 from tests.support.mosquitto import Certificates, Mosquitto
 from tests.support.process import BridgeProcess, Line
 
-DURATION, DEADLINE, RETRY = 3.0, 2.0, 0.4
+DURATION, DEADLINE, RETRY = 6.0, 4.0, 0.4
 TIMES = ("--lease-duration", f"{DURATION}", "--lease-deadline", f"{DEADLINE}s", "--lease-retry", f"{RETRY}s")
 
 

@@ -386,12 +386,12 @@ async def test_puback_by_script(scripted: ScriptedFactory, code: int) -> None:
 async def test_held_pubacks_and_the_most_that_waited(scripted: ScriptedFactory) -> None:
     broker = await scripted(hold=True)
     async with client(broker.port) as one:
-        going = [asyncio.create_task(one.publish("t", str(n), qos=1, timeout=5)) for n in range(5)]
+        going = [asyncio.create_task(one.publish("t", str(n), qos=1, timeout=PATIENCE_S)) for n in range(5)]
         await broker.wait_publishes(5)
         connection = broker.connection()
         assert (connection.most_unacknowledged, len(connection.held)) == (5, 5)
         assert broker.release(2) == 2
-        await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
         assert not all(task.done() for task in going)
         broker.hold = False
         assert broker.release() == 3
@@ -422,7 +422,7 @@ async def test_a_cut_after_n_publishes(scripted: ScriptedFactory, version: Proto
     broker = await scripted(cut_after=3)
     async with lost(client(broker.port, version)) as one:
         for number in range(10):
-            await one.publish("t", str(number), qos=1, timeout=0.2)
+            await one.publish("t", str(number), qos=1, timeout=2.0)
     assert len(broker.publishes()) == 3
     assert (await broker.connection().wait_ended(), broker.cut_after) == ("cut", None)
     async with client(broker.port, version) as again:

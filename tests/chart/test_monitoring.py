@@ -54,7 +54,7 @@ async def metrics(home: House) -> str:
 
 
 def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=180, check=False)
 
 
 async def test_prometheus_likes_the_metrics(home: House) -> None:
