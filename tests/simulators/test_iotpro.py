@@ -24,7 +24,7 @@ PAGE = "/api/user/assets?pageSize=2&page=0"
 
 @asynccontextmanager
 async def platform(**told: Any) -> AsyncIterator[tuple[IotproSimulator, httpx.AsyncClient]]:
-    """A simulator and a client of its REST side; nothing in it may take ten seconds."""
+    """A simulator and a client of its REST side; nothing in it may take a minute."""
     options = IotproSimOptions(**{"rate": 0.0, "assets": 3, **told})
     async with (
         asyncio.timeout(PATIENCE_S),

@@ -33,7 +33,7 @@ def options(**told: Any) -> ResiotSimOptions:
 
 @asynccontextmanager
 async def talk(**told: Any) -> AsyncIterator[tuple[ResiotSimulator, ClientConnection]]:
-    """A simulator and a client of it; nothing in it may take ten seconds."""
+    """A simulator and a client of it; nothing in it may take a minute."""
     async with (
         asyncio.timeout(PATIENCE_S),
         ResiotSimulator(options(**told)) as simulator,
