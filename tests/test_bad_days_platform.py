@@ -246,7 +246,7 @@ async def street(
             "absent": {"url": f"ws://{HOST}:{later}{PATH}"},
             "file": {"url_file": str(url_file)},
             **{name: {"url": f"ws://{HOST}:{one.port}{PATH}"} for name, one in speakers.items()},
-            "frozen": {"ping": "500ms"},
+            "frozen": {"ping": "3s"},
             "silent": {"idle": "500ms"},
         }
         for name in ("big", "odd", "split"):
