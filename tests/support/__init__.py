@@ -564,7 +564,7 @@ _HELD = 100
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has just now, and that no other call will give soon, in any test of this machine."""
+    """A port of 127.0.0.1 that nobody has just now, and that no other call on this machine will give soon."""
     for port in _ports:
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
