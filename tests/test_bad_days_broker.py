@@ -12,6 +12,7 @@ from typing import Any
 
 from bridge.simulators.resiot import ResiotSimOptions, ResiotSimulator
 from tests.conftest import MosquittoFactory, ScriptedFactory
+from tests.support import PATIENCE_S
 from tests.support.ear import Ear, Message
 from tests.support.house import FAST, TOKEN, House, balanced, counters, house, sequences, ups
 from tests.support.mosquitto import Mosquitto
@@ -30,7 +31,7 @@ def firsts(events: list[Message]) -> list[int]:
     return list(ids)
 
 
-async def until_all(home: House, count: int, timeout: float = 20.0) -> list[Message]:
+async def until_all(home: House, count: int, timeout: float = PATIENCE_S) -> list[Message]:
     """Until the uplink with the number `count` was heard."""
     topic = f"{home.base}/lora/application/+/device/+/event/up"
     await home.ear.wait_topic(topic, lambda one: json.loads(one.payload)["data"]["f_cnt"] == count, timeout)
@@ -114,15 +115,16 @@ async def test_frozen(broker: MosquittoFactory, base: str, tmp_path: Path) -> No
     """It accepts everything and answers nothing: a new connection, and all that was not acknowledged once more."""
     mosquitto = await broker()
     async with (
-        house(mosquitto, tmp_path, base, mqtt={"keepalive": "1s"}) as home,
+        house(mosquitto, tmp_path, base, mqtt={"keepalive": "2s"}) as home,
         scraping(home.bridge),
     ):
         await home.say(*ups(20))
         await until_all(home, 20)
+        lines = len(home.bridge.lines)
         mosquitto.freeze()
         await home.say(*ups(30, 21))
-        line = await home.bridge.wait_log(lost)
-        assert "no PUBACK within 1 s" in line.fields["reason"] or "no longer answers" in line.fields["reason"]
+        line = await home.bridge.wait_log(lost, since=lines)
+        assert "no PUBACK within 2 s" in line.fields["reason"] or "no longer answers" in line.fields["reason"]
         await home.say(*ups(30, 51))
         mosquitto.thaw()
         heard = await until_all(home, 80)
@@ -165,7 +167,7 @@ async def test_two_bridges_with_one_client_id(broker: MosquittoFactory, base: st
         (tmp_path / "other").mkdir()
         async with BridgeProcess(config, tmp_path / "other") as other:
             ended = [asyncio.create_task(bridge.wait_log(_shared)) for bridge in (home.bridge, other)]
-            done, late = await asyncio.wait(ended, timeout=15, return_when=asyncio.FIRST_COMPLETED)
+            done, late = await asyncio.wait(ended, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)

@@ -81,7 +81,7 @@ async def test_sigterm_without_a_broker(broker: MosquittoFactory, base: str, tmp
         await mosquitto.kill()
         await home.say(*ups(7))
         await home.bridge.wait_scrape(lambda seen: seen.of("ws2mqtt_outbox_events", backend="lora") == 7)
-        assert await home.bridge.terminate(10.0) == 0
+        assert await home.bridge.terminate() == 0
         line = await home.bridge.wait_log(lambda line: "events lost" in line.message)
         assert line.fields["events"] == 7
         assert "Traceback" not in home.bridge.log
@@ -150,7 +150,7 @@ async def test_a_full_outbox_drops_the_oldest_and_counts(broker: MosquittoFactor
 async def test_too_old_also_while_the_broker_is_away(broker: MosquittoFactory, base: str, tmp_path: Path) -> None:
     mosquitto = await broker(persistence=True)
     async with (
-        house(mosquitto, tmp_path, base, ear=LASTING, outbox={"max_age": "300ms"}) as home,
+        house(mosquitto, tmp_path, base, ear=LASTING, outbox={"max_age": "3s"}) as home,
         scraping(home.bridge),
     ):
         await mosquitto.stop()
@@ -294,7 +294,7 @@ async def test_one_flood_beside_ten_quiet_backends(mosquitto: Mosquitto, base: s
         assert not flooding.done()
         over = True
         await flooding
-        heard = await home.until_uplinks(total, "flood", timeout=30)
+        heard = await home.until_uplinks(total, "flood")
         assert counters(heard) == list(range(1, total + 1))
         assert "Traceback" not in home.bridge.log
 

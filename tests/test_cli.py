@@ -17,6 +17,7 @@ from websockets.asyncio.client import connect
 
 from bridge import __version__
 from bridge.cli import main
+from tests.support import PATIENCE_S
 from tests.support.house import TOKEN, ran
 from tests.support.mosquitto import Mosquitto
 
@@ -218,11 +219,11 @@ async def test_the_log_of_a_terminal_is_painted_unless_no_color(
     os.close(theirs)
     text = ""
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while "mqtt connected" not in text:
                 text += (await asyncio.to_thread(os.read, ours, 65_536)).decode()
         child.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             assert await child.wait() == 0
     finally:
         if child.returncode is None:
@@ -243,7 +244,7 @@ async def simulating(*arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.
     )
     assert child.stdout is not None
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             yield child, (await child.stdout.readline()).decode()
     finally:
         if child.returncode is None:
@@ -258,7 +259,7 @@ async def test_simulate_prints_its_url_and_talks_until_ctrl_c(free_port: Any) ->
         assert line.startswith("resiot simulator: ws://")
         assert f":{port}/" in url
         async with connect(url) as socket:
-            assert "CommType" in str(await asyncio.wait_for(socket.recv(), 5))
+            assert "CommType" in str(await asyncio.wait_for(socket.recv(), PATIENCE_S))
         child.send_signal(signal.SIGINT)
         _, errors = await child.communicate()
         assert (child.returncode, errors) == (0, b"")
@@ -291,7 +292,7 @@ async def test_a_reader_that_goes_is_no_error(command: str, tmp_path: Path) -> N
         *PROGRAM, command, *more, stdout=writing, stderr=asyncio.subprocess.PIPE, env=usual
     )
     os.close(writing)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         _, said = await child.communicate()
     assert (child.returncode, said) == (0, b"")
 
@@ -305,6 +306,6 @@ async def test_a_full_disk_is_told_in_one_line(command: str, tmp_path: Path) -> 
         child = await asyncio.create_subprocess_exec(
             *PROGRAM, command, *more, stdout=full, stderr=asyncio.subprocess.PIPE
         )
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_S):
         _, said = await child.communicate()
     assert (child.returncode, said) == (1, b"ws2mqtt: cannot write: no space left on the device\n")

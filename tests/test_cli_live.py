@@ -19,7 +19,7 @@ from bridge.config import Config
 from bridge.demo import SHOWS, _program
 from bridge.options import MqttOptions
 from tests.conftest import MosquittoFactory
-from tests.support import Record
+from tests.support import PATIENCE_S, Record
 from tests.support.ear import Ear
 from tests.support.house import DEVICE, house, ran, up
 from tests.support.mosquitto import Mosquitto
@@ -45,10 +45,10 @@ class Running:
         self.errors = (await reading).decode()
         self.lines.end("it ended")
 
-    async def line(self, fits: Callable[[str], object], timeout: float = 15.0) -> str:
+    async def line(self, fits: Callable[[str], object], timeout: float = PATIENCE_S) -> str:
         return (await self.lines.wait(lambda text: bool(fits(text)), timeout))[0]
 
-    async def ended(self, number: signal.Signals | None = None, timeout: float = 15.0) -> int:
+    async def ended(self, number: signal.Signals | None = None, timeout: float = PATIENCE_S) -> int:
         """The exit code, when it and every process it had started are gone."""
         children = _children(self.child.pid)
         if number is not None:
@@ -217,7 +217,7 @@ async def test_demo_with_a_broker_of_yours(broker: MosquittoFactory) -> None:
     await promised("mine")
     async with Ear(there.url(), "mine/#", username="ear", password="ear-word") as ear:
         async with running("demo", "--mqtt-url", url, "--base-topic", "mine", "--seconds", "1.5") as demo:
-            await ear.wait_topic("mine/lora/application/+/device/+/event/up", timeout=10)
+            await ear.wait_topic("mine/lora/application/+/device/+/event/up")
             assert await demo.ended() == 0
             shown = "\n".join(demo.lines.items)
             assert "mine/#" in shown

@@ -7,6 +7,7 @@ it must have had exactly one final response, and nothing after that.
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from bridge.simulators.resiot import Downlink, Faults, ResiotSimOptions, ResiotSimulator
-from tests.support import Properties, free_port, matches
+from tests.support import PATIENCE_S, Properties, free_port, matches
 from tests.support.ear import Ear, Message
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess
@@ -60,20 +61,20 @@ class Asked:
     def answers(self) -> list[Answer]:
         return [json.loads(message.payload) for message in self.messages]
 
-    async def said(self, status: str, timeout: float = 5.0) -> Answer:
+    async def said(self, status: str, timeout: float = PATIENCE_S) -> Answer:
         """The first response with that status."""
         found = await self.ear.wait_for(
             lambda m: self._mine(m) and json.loads(m.payload)["status"] == status, timeout, since=self.since
         )
         return dict(json.loads(found.payload))
 
-    async def final(self, timeout: float = 5.0) -> Answer:
+    async def final(self, timeout: float = PATIENCE_S) -> Answer:
         found = await self.ear.wait_for(
             lambda m: self._mine(m) and json.loads(m.payload)["final"], timeout, since=self.since
         )
         return dict(json.loads(found.payload))
 
-    async def story(self, timeout: float = 5.0) -> list[tuple[str, int]]:
+    async def story(self, timeout: float = PATIENCE_S) -> list[tuple[str, int]]:
         """Status and code of every response up to the final one."""
         await self.final(timeout)
         return [(answer["status"], answer["code"]) for answer in self.answers]
@@ -107,7 +108,7 @@ class Stage:
         await (ear or self.ear).publish(f"{self.base}/{topic}", body, qos=qos, retain=retain, properties=told)
         return asked
 
-    async def ask(self, topic: str, body: Body = b"", timeout: float = 5.0, **told: Any) -> Answer:
+    async def ask(self, topic: str, body: Body = b"", timeout: float = PATIENCE_S, **told: Any) -> Answer:
         """Sends a command and gives its final response."""
         return await (await self.send(topic, body, **told)).final(timeout)
 
@@ -119,13 +120,13 @@ class Stage:
 
     async def platform_asked(self, count: int) -> None:
         """The platform has been asked so often since its start."""
-        async with asyncio.timeout(5.0):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.sim.commands) < count:
                 await self.sim.command()
 
     async def state(self, backend: str, *states: str, since: int = 0) -> None:
         await self.ear.wait_topic(
-            f"{self.base}/{backend}/state", lambda m: json.loads(m.payload)["state"] in states, 10.0, since=since
+            f"{self.base}/{backend}/state", lambda m: json.loads(m.payload)["state"] in states, since=since
         )
 
     def judge(self) -> None:
@@ -260,7 +261,7 @@ FAILED = (("accepted", 202), ("failed", 502))
 NOT_FOUND, OUT_OF_RANGE = "simulator: device not found", "simulator: Port is out of range 1..223"
 UNKNOWN = (("accepted", 202), ("unknown", 408))
 SILENT = Faults(no_reply=True)
-BRIEF = {**TEN, "timeout": "150ms"}
+BRIEF = {**TEN, "timeout": "1s"}  # long enough to reach the platform in any case
 CONFIRMED = {**TEN, "confirmed": True}
 
 CASES = (
@@ -297,7 +298,7 @@ CASES = (
     Case("answered twice", TEN, SENT, faults=SILENT, then=answers_twice),
     Case("another's answer first", TEN, FAILED, faults=SILENT, then=answers_another, error={"message": "full"}),
     Case("silence", BRIEF, UNKNOWN, faults=SILENT, error={"kind": "timeout"}),
-    Case("an answer too late", BRIEF, UNKNOWN, faults=Faults(late_reply=0.2), error={"kind": "timeout"}),
+    Case("an answer too late", BRIEF, UNKNOWN, faults=Faults(late_reply=1.5), error={"kind": "timeout"}),
     Case("disconnected", TEN, UNKNOWN, faults=SILENT, then=goes_away, error={"kind": "disconnected"}),
     Case("no time at all", {**TEN, "timeout": "0s"}, (("expired", 410),), asked=0, error={"kind": "expired"}),
 )  # fmt: skip
@@ -561,6 +562,7 @@ async def test_one_is_in_flight_at_a_time_in_order_of_arrival(stage: Stage) -> N
     asked = [await stage.send(DOWNLINK, {**TEN, "reference": f"order-{n}"}) for n in range(3)]
     for one in asked:
         await one.said("accepted")
+    await stage.platform_asked(before + 1)
     assert [command.reference for command in stage.sim.commands[before:]] == ["order-0"]
     await says(stage, Result="Success", Reference="order-0")
     assert await asked[0].story() == list(SENT)
@@ -613,9 +615,9 @@ async def test_what_waits_when_the_link_is_lost_was_not_sent(stage: Stage) -> No
 async def test_the_time_runs_out_in_line(stage: Stage) -> None:
     stage.sim.faults = SILENT
     before = len(stage.sim.commands)
-    flying = await stage.send(DOWNLINK, {**TEN, "timeout": "400ms"})
-    brief = await stage.send(DOWNLINK, {**TEN, "timeout": "100ms"})
-    expiring = await stage.send(DOWNLINK, {**TEN, "timeout": "300ms"}, message_expiry_interval=60)
+    flying = await stage.send(DOWNLINK, {**TEN, "timeout": "2s"})
+    brief = await stage.send(DOWNLINK, {**TEN, "timeout": "500ms"})
+    expiring = await stage.send(DOWNLINK, {**TEN, "timeout": "1s"}, message_expiry_interval=60)
     assert await brief.story() == [("accepted", 202), ("expired", 410)]
     assert await expiring.story() == [("accepted", 202), ("expired", 410)]
     assert await flying.story() == list(UNKNOWN)
@@ -799,27 +801,29 @@ async def test_a_key_that_was_not_carried_out_can_be_used_again(
 # How fast
 
 
-async def test_a_burst_goes_at_once_a_hundred_wait_the_rest_is_too_fast(stage: Stage) -> None:
+async def test_a_burst_goes_at_once_a_hundred_wait_the_rest_is_too_fast(tmp_path: Path, shared: Stage) -> None:
     """5/s: five at once, the sixth only 200 ms later; with a hundred in line the next is refused at once."""
-    before = len(stage.sim.commands)
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(stage.send(f"slow/{CLASS_A}/command/downlink", {**TEN, "id": n, "timeout": "900ms"}))
-            for n in range(130)
-        ]
-    finals = [await task.result().final() for task in tasks]
-    codes = [final["code"] for final in finals]
-    sent = codes.count(200)
-    assert 6 <= sent <= 12  # five at once, and what its time allows of the line
-    assert codes[:sent] == [200] * sent
-    assert 20 <= codes.count(429) <= 25  # where all came at once: 130 - 5 - 100
-    assert codes[sent:-25] == [410] * (105 - sent)
-    assert set(codes[105:]) <= {410, 429}
-    refused = next(final for final in finals if final["code"] == 429)
-    assert (refused["status"], refused["error"]["kind"]) == ("rejected", "too_fast")
-    await stage.settled()
-    mine = stage.sim.commands[before:]
-    assert len(mine) == sent + 1
+    async with staged(tmp_path, shared.broker, backends={"lora": {"commands": {}}}) as stage:
+        began = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            body = {**TEN, "timeout": "1h"}
+            tasks = [group.create_task(stage.send(DOWNLINK, {**body, "id": n})) for n in range(300)]
+        assert (await stage.ask("lora/command/nothing"))["code"] == 404  # all have been read, by now
+        assert await stage.bridge.terminate() == 0
+        turns = 5 + 5 * (time.monotonic() - began)  # as many as may have gone, however long it took
+        finals = [await task.result().final() for task in tasks]
+        codes = [final["code"] for final in finals]
+        gone = codes.count(200) + codes.count(408)  # one may have been under way at the end
+        assert 5 <= gone <= turns
+        assert codes.count(408) <= 1
+        assert gone == len(stage.sim.commands)
+        assert 105 <= 300 - codes.count(429) <= 100 + turns
+        assert set(codes[:gone]) <= {200, 408}
+        assert codes[gone:105] == [503] * (105 - gone)  # they waited until the end
+        assert set(codes[105:]) <= {200, 408, 429, 503}
+        refused = next(final for final in finals if final["code"] == 429)
+        assert (refused["status"], refused["error"]["kind"]) == ("rejected", "too_fast")
+        stage.judge()
 
 
 async def test_the_line_keeps_its_order(stage: Stage) -> None:
@@ -916,10 +920,12 @@ async def test_commands_are_counted_by_their_end(stage: Stage) -> None:
 async def test_10_000_at_once(tmp_path: Path, shared: Stage) -> None:
     """Each gets one final response, and the bridge stays well; as many again make it no larger."""
     async with staged(tmp_path, shared.broker, backends={"lora": {"commands": {}}}) as stage:
+        began = time.monotonic()
         first = await burst(stage, 10_000)
-        assert 5 <= len(stage.sim.commands) < 1_000
+        took = time.monotonic() - began
+        assert 5 <= len(stage.sim.commands) <= 5 + 5 * took
         assert len(stage.sim.commands) == first.count(200) + first.count(408)
-        assert first.count(429) > 9_000
+        assert first.count(429) >= 10_000 - 105 * (1 + took)  # whoever waits makes room after a second
         size = memory(stage.bridge.pid)
         await burst(stage, 10_000)
         assert memory(stage.bridge.pid) - size < 10 * 2**20
@@ -943,7 +949,7 @@ async def burst(stage: Stage, count: int) -> list[int]:
     for n in range(count):
         body = {**TEN, "id": n, "timeout": "1s", "idempotency_key": f"{tag}{n}", "connector": "x" * 400}
         await stage.ear.publish(f"{stage.base}/{DOWNLINK}", body, qos=0)
-    await stage.ear.wait_for(all_heard, 30.0, since=since)
+    await stage.ear.wait_for(all_heard, since=since)
     assert sorted(final["id"] for final in finals) == list(range(count))
     assert {final["code"] for final in finals} <= {200, 408, 410, 429}
     return [final["code"] for final in finals]
@@ -1032,7 +1038,7 @@ async def test_the_broker_is_lost_between_accepted_and_final(tmp_path: Path) -> 
                 lambda s: s.of("ws2mqtt_commands_total", backend="lora", command="downlink", outcome="sent") == 1
             )
             await broker.start()
-            assert (await asked.final(10.0))["status"] == "sent"
+            assert (await asked.final())["status"] == "sent"
             await stage.bridge.wait_log(lambda line: line.message == "mqtt connected", since=since)
             await stage.settled()
             stage.judge()
@@ -1054,7 +1060,7 @@ async def test_sigterm_with_commands_under_way(tmp_path: Path, shared: Stage) ->
         by_rate = await stage.send(f"slow/{CLASS_A}/command/downlink", {**TEN, "timeout": "1h"})
         final = await stage.ask("slow/command/nothing")  # it has been read, by now
         assert final["code"] == 404
-        assert await stage.bridge.terminate(10.0) == 0
+        assert await stage.bridge.terminate() == 0
         offline = await stage.ear.wait_topic(f"{stage.base}/bridge/state", lambda m: b'"offline"' in m.payload)
         assert await confirmed.story() == [*WAITING, ("unknown", 408)]
         assert await flying.story() == list(UNKNOWN)
@@ -1110,7 +1116,7 @@ async def test_a_reload_does_not_give_a_reference_a_second_time(tmp_path: Path, 
         config = stage.bridge.config_file.read_text()
         stage.bridge.config_file.write_text(config.replace("type: resiot", "type: resiot\n    gateway_timeout: 7m"))
         since = len(stage.ear.messages)
-        final = await stage.ask("bridge/command/reload", timeout=10.0)
+        final = await stage.ask("bridge/command/reload")
         assert final["data"]["changed"] == ["lora"]
         await stage.state("lora", "online", since=since)
         assert (await stage.ask(DOWNLINK, TEN))["code"] == 200

@@ -66,7 +66,7 @@ async def test_an_orderly_end_drains_and_says_goodbye_the_bridge_last(
 
 async def test_it_is_not_ready_while_it_drains(broker: MosquittoFactory, base: str, tmp_path: Path) -> None:
     there = await broker()
-    async with house(there, tmp_path, base, shutdown_grace="20s") as home:
+    async with house(there, tmp_path, base, shutdown_grace="10m") as home:
         await home.bridge.wait_http("/readyz")
         there.freeze()
         await home.say(up(1))
@@ -84,13 +84,13 @@ async def test_it_is_not_ready_while_it_drains(broker: MosquittoFactory, base: s
 
 async def test_a_second_signal_ends_at_once(broker: MosquittoFactory, base: str, tmp_path: Path) -> None:
     there = await broker()
-    async with house(there, tmp_path, base, shutdown_grace="60s") as home:
+    async with house(there, tmp_path, base, shutdown_grace="10m") as home:
         there.freeze()
         await home.say(up(1))
         await home.bridge.wait_scrape(lambda one: one.of("ws2mqtt_outbox_events", backend="lora") == 1)
         home.bridge.signal(signal.SIGTERM)
         await home.bridge.wait_log(lambda one: one.message == "stopping")
-        assert await home.bridge.terminate(timeout=5) == 1
+        assert await home.bridge.terminate() == 1
         assert "stopped at once" in home.bridge.lines[-1].message
         there.thaw()
 
@@ -121,8 +121,7 @@ async def test_without_a_broker_it_ends_within_the_grace_and_counts_what_is_lost
         lost = [one for one in home.bridge.lines if one.message.startswith("events lost")]
         assert [(one.fields["backend"], one.fields["events"]) for one in lost] == [("lora", 50)]
         assert "Traceback" not in home.bridge.log
-        limit = 0.3 + (8.0 if how == "frozen" else 2.0)  # frozen: each connection's goodbye has 2 s
-        assert took < limit, f"it took {took:.1f} s"
+        assert took < 15.0, f"it took {took:.1f} s: that is no grace of 300 ms, but the default of 20 s"
 
 
 async def test_waiting_commands_are_answered_at_the_end(mosquitto: Mosquitto, base: str, tmp_path: Path) -> None:

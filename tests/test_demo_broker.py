@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 
 from bridge.demo_broker import HOST, DemoBroker
 from bridge.errors import Fatal
+from tests.support import PATIENCE_S
 
 V5, V311 = aiomqtt.ProtocolVersion.V5, aiomqtt.ProtocolVersion.V311
 BOTH = [pytest.param(V5, id="5"), pytest.param(V311, id="3.1.1")]
@@ -42,7 +43,7 @@ async def client(
 
 async def heard(client: aiomqtt.Client, count: int) -> list[aiomqtt.Message]:
     messages: list[aiomqtt.Message] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         async for message in client.messages:
             messages.append(message)
             if len(messages) == count:
@@ -173,7 +174,7 @@ async def test_what_only_looks_like_a_goodbye_goes_through(broker: DemoBroker) -
 async def test_what_is_no_connect_is_cut_off(broker: DemoBroker, first: bytes) -> None:
     reader, writer = await asyncio.open_connection(HOST, broker.port)
     writer.write(first)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await reader.readexactly(1)
     writer.close()
@@ -183,7 +184,7 @@ async def test_half_a_connect_and_an_end_leave_nothing(broker: DemoBroker) -> No
     reader, writer = await asyncio.open_connection(HOST, broker.port)
     writer.write(b"\x10")
     writer.write_eof()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await reader.readexactly(1)
     writer.close()
@@ -233,7 +234,7 @@ async def test_clients_that_are_still_there_are_cut_off_at_the_end() -> None:
     async with DemoBroker(0) as broker:
         left = aiomqtt.Client(HOST, broker.port, protocol=V5, identifier="left")
         await left.__aenter__()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         with pytest.raises(aiomqtt.MqttError):
             await anext(left.messages)
     with suppress(aiomqtt.MqttError):

@@ -96,7 +96,7 @@ async def test_an_orderly_end_without_the_broker(broker: MosquittoFactory, base:
         await mosquitto.stop()
         await home.say(*ups(20))
         await home.bridge.wait_scrape(lambda seen: seen.of("ws2mqtt_outbox_events", backend="lora") == 20)
-        assert await home.bridge.terminate(20.0) == 0
+        assert await home.bridge.terminate() == 0
         line = await home.bridge.wait_log(lambda line: line.message == "events kept on disk")
         assert line.fields["events"] == 20
         assert "events lost" not in home.bridge.log
@@ -219,7 +219,7 @@ async def test_killed_at_any_moment(
             await home.platform.admissions(crash + 2)
         await until_published(home, 0)
         await home.say(up(60_000))
-        await home.ear.wait_topic(_UPS.format(base), lambda one: counters([one]) == [60_000], 20.0)
+        await home.ear.wait_topic(_UPS.format(base), lambda one: counters([one]) == [60_000])
         heard = once([*told(home.ear.on(_UPS.format(base))), *told(home.ear.on(f"{base}/lora/event/gap"))])
         assert {one["id"] for one in there} <= {one["id"] for one in heard}, "what was on disk was published"
         sessions = sorted({one["session"] for one in heard})
@@ -246,8 +246,8 @@ async def test_another_base_topic(mosquitto: Mosquitto, base: str, tmp_path: Pat
         async with Ear(mosquitto.url(), f"{base}-new/#") as ear:
             await home.bridge.start()
             for path in ("lora/state", "lora/gateway/0a1b2c3d4e5f6071/state"):
-                await home.ear.wait_topic(f"{base}/{path}", lambda one: not one.payload, 10.0, since=mark)
-            await ear.wait_topic(f"{base}-new/lora/state", lambda one: Ear.json(one)["state"] == "online", 10.0)
+                await home.ear.wait_topic(f"{base}/{path}", lambda one: not one.payload, since=mark)
+            await ear.wait_topic(f"{base}-new/lora/state", lambda one: Ear.json(one)["state"] == "online")
         async with Ear(mosquitto.url(), f"{base}/lora/#") as late:
             await late.publish(f"{base}/lora/marker", b"x")
             await late.wait_topic(f"{base}/lora/marker")
@@ -324,7 +324,7 @@ async def test_a_session_finds_its_bookmark_again(
             running = asyncio.create_task(app.run())
             await resiot.admissions(start)
             await resiot.say(up(start))
-            await ear.wait_count(start, _UPS.format(base), 10.0)
+            await ear.wait_count(start, _UPS.format(base))
             app.stop()
             assert await running == 0
     assert [(None, False), (up(1).encode(), True)] == STARTED

@@ -174,7 +174,7 @@ async def test_a_file_that_is_broken_while_it_is_used(broker: MosquittoFactory, 
             file.seek(4096)
             file.write(b"\xa5" * (size - 4096))
         await mosquitto.start()
-        await home.bridge.wait_scrape(lambda seen: seen.of("ws2mqtt_outbox_events", backend="lora") == 0, 20.0)
+        await home.bridge.wait_scrape(lambda seen: seen.of("ws2mqtt_outbox_events", backend="lora") == 0)
         await home.say(up(2000))
         await home.ear.wait_topic(f"{base}/lora/application/+/device/+/event/up", lambda one: counters([one]) == [2000])
         heard = sequences(home.uplinks())

@@ -16,6 +16,7 @@ from bridge.links.failures import why
 from bridge.links.http import Caller
 from bridge.links.websocket import Gone, open_link
 from bridge.options import BackendOptions, MqttOptions, Secret
+from tests.support import PATIENCE_S
 
 URL = "wss://me:hunter2@platform.example/hunter2?token=hunter2"
 SEVERAL = OSError(
@@ -165,5 +166,5 @@ async def test_a_server_without_tls_is_told() -> None:
         with pytest.raises(Gone, match="the server does not speak TLS"):
             async with open_link(Dial("main", url), BackendOptions()):
                 pass
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await ended.wait()  # else its socket outlives the test

@@ -51,7 +51,7 @@ async def test_both_editions_from_login_to_events(
 async def test_thousands_of_assets_come_page_by_page(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
     async with fleet(mosquitto, tmp_path, base, platform={"assets": 3000}, backend={"page_size": 700}) as house:
         states = f"{base}/port/asset/+/+/state"
-        await house.ear.wait_count(3000, states, 20.0)
+        await house.ear.wait_count(3000, states)
         assert {Ear.json(one)["id"] for one in house.ear.on(states)} == set(house.platform.world.assets)
         assert house.events() == []
         for asset in house.assets[::10]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from bridge.simulators.iotpro import Faults
+from tests.support import PATIENCE_S
 from tests.support.fleet import KEYS, LATITUDE, Fleet, fleet, subject
 from tests.support.mosquitto import Mosquitto
 
@@ -62,7 +63,7 @@ async def test_days_of_short_lived_tokens(mosquitto: Mosquitto, tmp_path: Path, 
     """Renewals, one that fails, tokens that are outdated, sockets that drop: every point is told."""
     async with fleet(mosquitto, tmp_path, base, platform={"token_life": 0.8, "refresh_life": 60}) as house:
         platform = house.platform
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             await platform.until(lambda: platform.rest.renewals >= 2)
             some(house)
             platform.faults = Faults(renewal=401)
@@ -167,7 +168,7 @@ async def test_a_busy_platform_is_asked_again(mosquitto: Mosquitto, tmp_path: Pa
         some(house)
         await house.gap("started", since=mark)
         asked = len(house.platform.rest.requests)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await house.platform.until(lambda: len(house.platform.rest.requests) > asked)
         house.platform.faults = Faults()
         await house.gap("done", since=mark)

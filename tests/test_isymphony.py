@@ -269,7 +269,7 @@ async def test_a_filter_that_is_none(pbx: Centre, filters: Any) -> None:
 
 
 async def test_one_command_waits_for_the_other(pbx: Centre) -> None:
-    pbx.faults(rest_late=1.0)
+    pbx.faults(rest_late=3.0)
     first = asyncio.ensure_future(pbx.command("live", path=f"{USERS}/getByName/carla"))
     await pbx.platform.requested("getByName/carla")
     told = await asyncio.gather(first, pbx.command("dnd", extension="7002", on=True, timeout="50ms"))

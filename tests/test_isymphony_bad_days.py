@@ -169,7 +169,7 @@ async def test_a_filter_without_an_answer(mosquitto: Mosquitto, tmp_path: Path, 
         pbx.platform.say('{"type":"hangup","username":"anna"}')
         await pbx.event("user/anna/hangup", mark)
         assert pbx.types(mark) == ["user/anna isymphony.hangup"]
-        told = await pbx.command("filter", filters={"type": ["userLogin"]}, timeout="300ms")
+        told = await pbx.command("filter", filters={"type": ["userLogin"]}, timeout="1s")
         assert (told["status"], told["code"], told["data"]) == ("unknown", 408, {"filters": {"type": ["hangup"]}})
         mark = pbx.mark
         await pbx.platform.asked(3)
@@ -229,7 +229,7 @@ async def test_a_call_that_is_refused_or_not_answered(
     mosquitto: Mosquitto, tmp_path: Path, base: str, faults: dict[str, Any], code: int, status: str, words: str
 ) -> None:
     async with centre(mosquitto, tmp_path, base, faults=faults) as pbx:
-        told = await pbx.command("dnd", extension="7001", on=True, timeout="500ms")
+        told = await pbx.command("dnd", extension="7001", on=True, timeout="2s" if "rest_late" in faults else "60s")
         assert (told["code"], told["status"]) == (code, status)
         assert words in told["error"]["message"]
         sent = [one for one in pbx.platform.requests if one.method == "POST"]
@@ -289,7 +289,7 @@ async def gap_because(pbx: Centre, words: str, since: int) -> None:
 
 
 async def test_half_open_and_closed_in_every_way(mosquitto: Mosquitto, tmp_path: Path, base: str) -> None:
-    async with centre(mosquitto, tmp_path, base, backend={"ping": "300ms", "reconnect": FOREVER}) as pbx:
+    async with centre(mosquitto, tmp_path, base, backend={"ping": "2s", "reconnect": FOREVER}) as pbx:
         for end, words in {1001: "1001", 1006: "broke", 1011: "1011", None: "no pong came in time"}.items():
             await pbx.platform.connected()
             mark = pbx.mark

@@ -7,7 +7,7 @@ import time
 from bridge.broker import connect
 from bridge.model import Message
 from bridge.options import MqttOptions
-from tests.support import V5, Connack, Puback, write_connack, write_puback
+from tests.support import PATIENCE_S, V5, Connack, Puback, write_connack, write_puback
 
 GOODBYE = bytes((0xE0, 0))  # DISCONNECT, normal (MQTT 5, 3.14)
 
@@ -34,7 +34,7 @@ async def test_a_broker_that_is_behind_comes_to_our_goodbye() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         broker = asyncio.create_task(asyncio.to_thread(_slow, server))
         url = f"mqtt://127.0.0.1:{server.getsockname()[1]}"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             async with connect(MqttOptions(), url, "leaving", None) as connection:
                 for number in range(50):
                     connection.publish(Message(f"a/{number}", b"x" * 50), 1)

@@ -21,6 +21,7 @@ from bridge.simulators.resiot import ResiotSimulator
 from bridge.simulators.resiot_options import ResiotSimOptions
 from bridge.watch import web
 from bridge.watch.page import page as document
+from tests.support import PATIENCE_S
 from tests.support.browser import Browser, browser
 from tests.support.house import FAST, TOKEN, House, house, up, ups
 from tests.support.mosquitto import Mosquitto
@@ -111,7 +112,7 @@ async def test_events_tells_pictures_and_no_secret(home: House) -> None:
         assert answer.headers["content-type"] == "text/event-stream"
         assert "content-length" not in answer.headers
         told = ""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             async for chunk in answer.aiter_text():
                 told += chunk
                 if told.count("\n\n") >= 2:
@@ -132,7 +133,7 @@ async def test_pages_that_were_closed_make_room(home: House) -> None:
         assert (codes[0], codes[-1]) == (200, 503)
         for one in open_:
             await one.aclose()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_S):
             while (await client.head(url)).status_code == 503:
                 await asyncio.sleep(0.1)
 
@@ -253,7 +254,7 @@ async def test_the_platform_goes_away_and_comes_back(home: House, platform: Asyn
     await page.until(f"/in |now/.test({cell('lora', 7)})")
     await _shoot(page, "away")
     async with ResiotSimulator(ResiotSimOptions(rate=0, token=TOKEN, port=port)):
-        await page.until(state_is("lora", "online"), 30.0)
+        await page.until(state_is("lora", "online"))
         await page.until("document.getElementById('news').textContent.includes('lora is online')")
         await page.until(f"/closed|failed|lost/.test({cell('lora', 6)}) && /backfill: none/.test({cell('lora', 6)})")
         await page.until(f"{EVENTS}.some((one) => one.includes(' gap '))")
@@ -267,7 +268,7 @@ async def test_the_bridge_goes_away_and_comes_back(home: House, page: Browser) -
     dim = "Number(getComputedStyle(document.getElementById('bridge')).opacity) < 1"
     assert await page.ask(dim), "ready, broker connected: of a bridge that does not answer"
     await home.bridge.start()
-    await page.until("document.getElementById('live').textContent === 'live'", 30.0)
+    await page.until("document.getElementById('live').textContent === 'live'")
     assert all("Failed to load resource" in one for one in page.complaints), "the browser's own words"
     page.complaints.clear()
 

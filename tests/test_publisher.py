@@ -33,6 +33,7 @@ from bridge.watch.logs import BackendLog
 from bridge.watch.metrics import MqttMeter
 from tests.conftest import MosquittoFactory, ScriptedFactory
 from tests.support import (
+    PATIENCE_S,
     Connack,
     Connect,
     Disconnect,
@@ -91,13 +92,13 @@ class Rig:
         dropped = {reason: count for reason, count in told.dropped.items() if count}
         return {"published": told.published, **dropped, "waiting": len(self.outbox)}
 
-    async def published(self, count: int, timeout: float = 5.0) -> None:
+    async def published(self, count: int, timeout: float = PATIENCE_S) -> None:
         """Until so many were acknowledged. Nothing tells us: it is looked at in every turn of the loop."""
         async with asyncio.timeout(timeout):
             while self.outbox.ledger.published < count:
                 await asyncio.sleep(0.002)
 
-    async def log(self, text: str, timeout: float = 5.0, count: int = 1) -> Any:
+    async def log(self, text: str, timeout: float = PATIENCE_S, count: int = 1) -> Any:
         """The n-th line with this text in its message or its reason; what it says beside is in its attributes."""
 
         def fits(line: logging.LogRecord) -> bool:
@@ -210,7 +211,7 @@ async def test_every_kind_of_connection_carries_large_and_many(
         for size in (0, 200_000, 1, 16_384, 70_000):
             rig.events(1, size)
             rig.events(60)
-        heard = await ear.wait_count(305, EVENTS, timeout=15)
+        heard = await ear.wait_count(305, EVENTS)
         assert [int(one.payload) for one in heard] == list(range(1, 306))
         assert sorted({len(one.payload) for one in heard})[-3:] == [16_384, 70_000, 200_000]
 
@@ -258,7 +259,7 @@ async def test_a_broker_that_ends_the_connection_with_a_refusal_is_come_back_to(
         rig.publisher.state(Message("base/bad/state", b"bad"))
         rig.publisher.state(Message("base/worse/state", b"worse"))
         rig.events(10)
-        await rig.published(6, timeout=10.0)
+        await rig.published(6)
         await rig.publisher.spoken()
         assert rig.ledger == {"published": 6, "refused": 4, "waiting": 0}
         assert numbers(broker.publishes(EVENTS))[-1] == 10
@@ -293,7 +294,7 @@ async def test_a_message_over_which_the_broker_ends_every_connection_holds_up_no
         line = await rig.log("refused a message")
         assert (line.topic, line.code) == (topic, "connection ended")
         refused = {"refused": 1} if bad == "event" else {}
-        await rig.published(10 - len(refused), timeout=20.0)
+        await rig.published(10 - len(refused))
         await rig.publisher.drained()
         assert rig.ledger == {"published": 10 - len(refused), **refused, "waiting": 0}
         assert numbers(broker.publishes(EVENTS))[-1] == 10
@@ -317,7 +318,7 @@ async def test_a_few_connections_that_end_over_one_message_lose_nothing(scripted
     async with publishing(broker.url) as rig:
         rig.publisher.state(Message("base/lora/state", b"good"))
         rig.events(10)
-        await rig.published(10, timeout=20.0)
+        await rig.published(10)
         assert rig.ledger == {"published": 10, "waiting": 0}
         assert firsts(numbers(broker.publishes(EVENTS))) == list(range(1, 11))
 
@@ -342,7 +343,7 @@ async def test_connections_that_end_all_the_same_are_not_blamed_on_what_was_on_i
     async with publishing(broker.url) as rig:
         rig.publisher.state(Message("base/lora/state", b"good"))
         rig.events(10)
-        await rig.published(10, timeout=30.0)
+        await rig.published(10)
         assert rig.ledger == {"published": 10, "waiting": 0}
         assert numbers(broker.publishes(EVENTS)).count(1) > 5, "it was alone on its way when connections ended"
 
@@ -371,7 +372,7 @@ async def test_a_state_that_ends_connections_and_changes_every_time_holds_up_not
         change()
         rig.events(10)
         await rig.log("refused a message")
-        await rig.published(10, timeout=20.0)
+        await rig.published(10)
         tries = len(broker.publishes("base/bad/state"))
         assert tries <= 6
         for number in range(20):
@@ -528,7 +529,7 @@ async def test_a_broker_without_qos_and_retain(scripted: ScriptedFactory, way: s
 async def test_server_keep_alive_rules(scripted: ScriptedFactory) -> None:
     broker = await scripted(connack=Connack(properties={"server_keep_alive": 1}))
     async with publishing(broker.url):
-        await broker.wait_packet(lambda got: isinstance(got.packet, Pingreq), timeout=3.0)
+        await broker.wait_packet(lambda got: isinstance(got.packet, Pingreq))
 
 
 async def test_without_qos_an_event_is_published_when_it_is_in_the_socket(scripted: ScriptedFactory) -> None:
@@ -541,7 +542,7 @@ async def test_without_qos_an_event_is_published_when_it_is_in_the_socket(script
         rig.events(400, 100_000)
         rig.events(3)
         broker.resume()
-        await rig.published(406, timeout=10)
+        await rig.published(406)
         assert firsts(numbers(await broker.wait_publishes(406, EVENTS))) == list(range(1, 407))
 
 
@@ -676,7 +677,7 @@ async def test_without_permission_it_does_not_connect(scripted: ScriptedFactory)
     broker, permit = await scripted(), Allowed()
     async with publishing(broker.url, permit=permit) as rig:
         rig.events(1)
-        await permit.asked.wait(lambda since: True, 5.0)
+        await permit.asked.wait(lambda since: True)
         await asyncio.sleep(0)
         assert not broker.connections
         permit.given.set()
@@ -713,7 +714,7 @@ async def test_whoever_lost_a_connection_needs_a_permission_given_since(scripted
         began = permit.clock()
         permit.given.clear()
         broker.connection(CLIENT).cut()
-        (since,) = await permit.asked.wait(lambda since: since is not None, 5.0)
+        (since,) = await permit.asked.wait(lambda since: since is not None)
         assert since is not None
         assert began <= since <= permit.clock()
         assert len(broker.connections) == 1
@@ -753,7 +754,7 @@ async def test_once_long_enough_connected_the_take_over_is_history(
     async with publishing(broker.url) as rig:
         (await broker.wait_connected(CLIENT)).disconnect(SESSION_TAKEN_OVER)
         await broker.wait_connected(CLIENT, count=2)
-        await rig.warnings.wait(lambda warning: warning is None, 3.0)
+        await rig.warnings.wait(lambda warning: warning is None)
 
 
 async def test_a_broker_that_shuts_down_is_come_back_to(scripted: ScriptedFactory) -> None:
@@ -772,7 +773,7 @@ async def test_a_broker_that_shuts_down_is_come_back_to(scripted: ScriptedFactor
 async def test_the_first_url_is_dead(scripted: ScriptedFactory) -> None:
     broker = await scripted()
     async with publishing(f"mqtt://127.0.0.1:{free_port()}", broker.url) as rig:
-        await broker.wait_connected(CLIENT, timeout=2.0)
+        await broker.wait_connected(CLIENT)
         assert rig.meter.connects["failed"] == 1
         assert (await rig.log("mqtt not connected")).retry_s == 0.0, "the next one is tried at once"
 
@@ -787,7 +788,7 @@ async def test_what_closes_instead_of_answering_is_noticed_at_once(scripted: Scr
     dead = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     broker = await scripted()
     async with dead, publishing(f"mqtt://127.0.0.1:{dead.sockets[0].getsockname()[1]}", broker.url) as rig:
-        await broker.wait_connected(CLIENT, timeout=2.0)
+        await broker.wait_connected(CLIENT)
         await rig.log("closed the connection instead of answering")
 
 
@@ -900,7 +901,7 @@ async def test_a_missing_ca_file_and_a_name_that_does_not_resolve_are_no_bugs() 
 async def test_age_counts_while_the_broker_is_away() -> None:
     async with publishing(f"mqtt://127.0.0.1:{free_port()}", max_age=Duration(0.05)) as rig:
         rig.events(5)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(PATIENCE_S):
             while rig.ledger.get("too_old") != 5:
                 await asyncio.sleep(0.01)
         assert rig.ledger == {"published": 0, "too_old": 5, "waiting": 0}
@@ -922,7 +923,7 @@ async def test_a_full_outbox_behind_a_frozen_broker_costs_nothing_per_drop(scrip
     async with publishing(broker.url, max_bytes=Size(200_000)) as rig:
         rig.events(100)
         await broker.wait_publishes(100, EVENTS)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             for _ in range(40):
                 rig.events(1000)
                 await asyncio.sleep(0)  # the timeout looks
@@ -950,5 +951,5 @@ async def test_drained_and_spoken(scripted: ScriptedFactory) -> None:
         done, _ = await asyncio.wait({draining, speaking}, timeout=0.05)
         assert draining not in done
         broker.release()
-        await asyncio.wait_for(asyncio.gather(draining, speaking), 5)
+        await asyncio.wait_for(asyncio.gather(draining, speaking), PATIENCE_S)
         assert rig.ledger == {"published": 3, "waiting": 0}

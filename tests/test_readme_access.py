@@ -60,13 +60,13 @@ async def test_the_bridge_takes_and_answers_every_kind_of_command(
 ) -> None:
     assert await shown.ear.publish(topic, {"id": topic, **fields}) == 0
     answer = await shown.ear.wait_topic(
-        topic.replace("/command/", "/response/"), lambda one: json.loads(one.payload)["final"], 20.0
+        topic.replace("/command/", "/response/"), lambda one: json.loads(one.payload)["final"]
     )
     assert json.loads(answer.payload)["code"] == 200
 
 
 async def test_the_bridge_is_refused_nothing(shown: Show) -> None:
-    await shown.ear.wait_topic("ws2mqtt/hq/+/dev/+/+/if/+/+/+/event/value", timeout=30.0)
+    await shown.ear.wait_topic("ws2mqtt/hq/+/dev/+/+/if/+/+/+/event/value")
     assert not re.findall(r"Denied .* ws2mqtt.*", shown.broker.log), "its client ids begin so"
     assert not [line for line in shown.bridge.lines if "refused" in line.text]
 
@@ -84,7 +84,7 @@ async def test_the_dashboard_sees_everything_and_may_say_nothing(shown: Show) ->
     async with ear(shown, "dashboard", "#") as listening:
         for name in ("lora", "port", "hq", "pbx"):
             await listening.wait_topic(f"ws2mqtt/{name}/state")
-        await listening.wait_topic("ws2mqtt/lora/application/+/device/+/event/up", timeout=20.0)
+        await listening.wait_topic("ws2mqtt/lora/application/+/device/+/event/up")
         for topic in [*COMMANDS, "ws2mqtt/lora/state", "answers/x", "elsewhere"]:
             assert await listening.publish(topic, b"{}") == NOT_AUTHORIZED, topic
 
@@ -93,10 +93,10 @@ async def test_the_operator_commands_the_devices_of_one_backend(shown: Show) -> 
     own = "answers/lora-operator/1"
     async with ear(shown, "lora-operator", "#") as listening:
         assert await listening.publish(f"{DEVICE}/command/downlink", {"id": "plain", **DOWNLINK}) == 0
-        await listening.wait_topic(f"{DEVICE}/response/downlink", lambda one: _final(one.payload, "plain"), 20.0)
+        await listening.wait_topic(f"{DEVICE}/response/downlink", lambda one: _final(one.payload, "plain"))
         properties = {"response_topic": own}
         await listening.publish(f"{DEVICE}/command/downlink", {"id": "own", **DOWNLINK}, properties=properties)
-        await listening.wait_topic(own, lambda one: _final(one.payload, "own"), 20.0)
+        await listening.wait_topic(own, lambda one: _final(one.payload, "own"))
 
 
 async def test_the_operator_may_do_no_more(shown: Show) -> None:

@@ -17,14 +17,14 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import MosquittoFactory
-from tests.support import free_port
+from tests.support import PATIENCE_S, free_port
 from tests.support.ear import Ear
 from tests.support.house import ran
 from tests.support.mosquitto import Mosquitto
 from tests.support.readme import readme
 from tests.support.show import Show, show
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 README = readme()
 NO_SUBSCRIBERS = 0x10
@@ -84,7 +84,7 @@ async def running(program: Sequence[str], folder: Path) -> AsyncIterator[asyncio
 async def heard_once(broker: Mosquitto, program: Sequence[str], folder: Path) -> None:
     """Five messages of three events: one comes again from the broker, one from the platform, two were dropped."""
     told = ["resiot.up", "resiot.up", "2 missing before 6", "resiot.up"]
-    async with asyncio.timeout(60), Ear(broker.url(), "nothing") as ear, running(program, folder) as out:
+    async with asyncio.timeout(PATIENCE_S), Ear(broker.url(), "nothing") as ear, running(program, folder) as out:
         while await ear.publish(UP, event(1, "a", "1")) == NO_SUBSCRIBERS:
             await asyncio.sleep(0.05)  # nothing else tells when a stranger's program is subscribed
         for number, identity in ((2, "b"), (2, "b"), (3, "a"), (6, "c")):
@@ -103,7 +103,7 @@ async def test_a_consumer_in_python(broker: MosquittoFactory, tmp_path: Path, na
 
 async def test_a_command_in_python(shown: Show, tmp_path: Path) -> None:
     write(tmp_path, "Python", "python", shown.broker.port)
-    ended = await ran([sys.executable, str(tmp_path / "command.py")], timeout=40.0)
+    ended = await ran([sys.executable, str(tmp_path / "command.py")])
     assert ended.out.startswith("sent 200 {'reference': "), ended.err
 
 
@@ -117,7 +117,7 @@ async def test_a_consumer_in_javascript(broker: MosquittoFactory) -> None:
 @pytest.mark.recipes
 async def test_a_command_in_javascript(shown: Show) -> None:
     write(node_folder(), "JavaScript", "js", shown.broker.port)
-    ended = await ran([node(), str(node_folder() / "command.mjs")], timeout=40.0)
+    ended = await ran([node(), str(node_folder() / "command.mjs")])
     assert ended.out.startswith("sent 200 { reference: "), ended.err
 
 
@@ -131,11 +131,11 @@ async def test_the_flows_of_node_red(shown: Show, tmp_path: Path) -> None:
     red = [node(), str(node_folder() / "node_modules/node-red/red.js")]
     program = [*red, "-u", str(tmp_path), "-p", str(free_port()), str(tmp_path / "flows.json")]
     async with Ear(shown.broker.url(), "plant/#", "office/#") as ear, running(program, tmp_path):
-        seen = await ear.wait_topic("plant/+", lambda one: b"celsius" in one.payload, 60.0)
+        seen = await ear.wait_topic("plant/+", lambda one: b"celsius" in one.payload)
         assert -30 < json.loads(seen.payload)["celsius"] < 60
         await ear.publish("plant/switch", b"on")
-        answer = await ear.wait_topic("plant/switched", timeout=20.0)
+        answer = await ear.wait_topic("plant/switched")
         assert json.loads(answer.payload) == {"asked": "on", "status": "sent", "code": 200}
-        present = await ear.wait_topic("office/present", lambda one: b'"count":null' not in one.payload, 20.0)
+        present = await ear.wait_topic("office/present", lambda one: b'"count":null' not in one.payload)
         told = json.loads(present.payload)
         assert told["count"] == len(told["users"]) > 0

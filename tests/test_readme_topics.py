@@ -18,7 +18,7 @@ from tests.support.mosquitto import Mosquitto
 from tests.support.readme import ROOT, codes, commands, readme
 from tests.support.show import Show, show
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 README = readme()
 WANTED = README.table("Which filter for what", "what you want").rows
@@ -51,7 +51,7 @@ async def test_every_filter_hears_something(shown: Show) -> None:
         device = "ws2mqtt/lora/application/70b3d57ed0001122/device/a81758fffe0a0b0c"
         await shown.ear.publish(f"{device}/command/downlink", {"f_port": 1, "text": "hi"})
         await shown.ear.publish("ws2mqtt/port/asset/sea-buoy/Harbour Buoy 1/command/attributes", {"values": {"a": 1}})
-        heard = (ear.wait_count(1, timeout=90.0) for ear in ears.values())
+        heard = (ear.wait_count(1) for ear in ears.values())
         deaf = [one for one, answer in zip(ears, await asyncio.gather(*heard, return_exceptions=True), strict=True)
                 if isinstance(answer, BaseException)]  # fmt: skip
         assert not deaf
@@ -62,7 +62,7 @@ async def test_all_events_and_nothing_else(shown: Show) -> None:
     everywhere = codes(next(filters for what, filters in WANTED if what == "all events of all backends"))
     each = codes(next(filters for what, filters in WANTED if what == "all events of one backend"))
     for one in everywhere[1:]:
-        await shown.ear.wait_topic(one, timeout=60.0)  # an event of each depth but 0, which is a matter of luck
+        await shown.ear.wait_topic(one)  # an event of each depth but 0, which is a matter of luck
     topics = {one.topic for one in shown.ear.messages}
     for topic in topics:
         many = int("/event/" in topic)
@@ -93,7 +93,7 @@ def _program(file: Path, line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in SENDS if line.startswith("ws2mqtt send")])
 async def test_commands_are_carried_out(programs: dict[str, str], line: str) -> None:
-    ended = await ran(["sh", "-c", f"{SENDS[0]}\n{line}"], environment=programs, timeout=60.0)
+    ended = await ran(["sh", "-c", f"{SENDS[0]}\n{line}"], environment=programs)
     assert ended.code == 0, ended.err
     assert " 200" in ended.out
 
@@ -101,7 +101,7 @@ async def test_commands_are_carried_out(programs: dict[str, str], line: str) -> 
 async def test_commands_without_our_program(programs: dict[str, str]) -> None:
     """Two responses each: accepted, and sent."""
     script = next(block for block in README.of("Commands", "sh") if "mosquitto_pub" in block)
-    ended = await ran(["sh", "-c", f"{SENDS[0]}\n{script}\nwait"], environment=programs, timeout=60.0)
+    ended = await ran(["sh", "-c", f"{SENDS[0]}\n{script}\nwait"], environment=programs)
     assert ended.code == 0, ended.err
     assert ended.out.count('"status":"accepted"') == ended.out.count('"status":"sent"') == script.count("mosquitto_pub")
 
@@ -118,7 +118,7 @@ async def test_recipes_with_jq(programs: dict[str, str], line: str) -> None:
 
 
 async def _tells(line: str, programs: dict[str, str]) -> str:
-    ended = await ran(["sh", "-c", line], environment=programs, timeout=70.0)
+    ended = await ran(["sh", "-c", line], environment=programs)
     assert ended.code == 0, ended.err
     assert ended.out.strip()
     return ended.out

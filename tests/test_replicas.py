@@ -16,6 +16,7 @@ import pytest
 
 from bridge.simulators.resiot import ResiotSimOptions, ResiotSimulator
 from tests.conftest import MosquittoFactory
+from tests.support import PATIENCE_S
 from tests.support.ear import Ear
 from tests.support.fleet import LATITUDE, fleet
 from tests.support.house import DEVICE, FAST, TOKEN, VERSIONS, Version, balanced, counters, up, ups
@@ -23,7 +24,7 @@ from tests.support.kube import Kube
 from tests.support.mosquitto import Certificates, Mosquitto
 from tests.support.process import BridgeProcess, Line
 
-DURATION, DEADLINE, RETRY = 3.0, 2.0, 0.4
+DURATION, DEADLINE, RETRY = 6.0, 4.0, 0.4
 TIMES = ("--lease-duration", f"{DURATION}", "--lease-deadline", f"{DEADLINE}s", "--lease-retry", f"{RETRY}s")
 
 
@@ -50,7 +51,7 @@ class Replicas:
 
     async def leading(self, besides: str = "") -> str:
         """Until one leads, and is connected, and that is not this one."""
-        await self.kube.until_asked(lambda asked: self.kube.holder() != "" and self.leader() != besides, 20.0)
+        await self.kube.until_asked(lambda asked: self.kube.holder() != "" and self.leader() != besides)
         name = self.leader()
         await self.each[name].wait_scrape(lambda seen: seen.of("ws2mqtt_leader") == 1)
         return name
@@ -62,7 +63,7 @@ class Replicas:
             return all(told.get(name) == value for name, value in fields.items())
 
         topic = f"{self.base}/{path}"
-        one = await self.ear.wait_topic(topic, lambda one: fits(json.loads(one.payload)), 20.0, since=since)
+        one = await self.ear.wait_topic(topic, lambda one: fits(json.loads(one.payload)), since=since)
         return json.loads(one.payload)
 
     def said(self, path: str, since: int = 0) -> list[Any]:
@@ -71,7 +72,7 @@ class Replicas:
     async def uplink(self, number: int) -> None:
         """Until that one was heard."""
         topic = f"{self.base}/lora/{DEVICE}/event/up"
-        await self.ear.wait_topic(topic, lambda one: json.loads(one.payload)["data"]["f_cnt"] == number, 15.0)
+        await self.ear.wait_topic(topic, lambda one: json.loads(one.payload)["data"]["f_cnt"] == number)
 
     def numbers(self) -> list[int]:
         return counters(self.ear.on(f"{self.base}/lora/{DEVICE}/event/up"))
@@ -99,8 +100,9 @@ async def replicas(
     names: Sequence[str] = ("a", "b"),
     version: Version = "5",
     outbox: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Replicas]:
-    """All started, one leading, its backend online."""
+    """All started, one leading, its backend online. more: of the configuration."""
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(Kube(certificates, folder))
         platform = await stack.enter_async_context(ResiotSimulator(ResiotSimOptions(rate=0, token=TOKEN)))
@@ -108,7 +110,7 @@ async def replicas(
         mqtt = {"url": mosquitto.url(), "version": version, "base_topic": base, "client_id": base, "reconnect": FAST}
         full = {
             "mqtt": mqtt, "outbox": outbox or {},
-            "backends": {"lora": {"type": "resiot", "url": platform.url, "reconnect": FAST}},
+            "backends": {"lora": {"type": "resiot", "url": platform.url, "reconnect": FAST}}, **more,
         }  # fmt: skip
         each = {}
         for name in names:
@@ -301,11 +303,11 @@ async def test_the_lease_is_lost_while_the_outbox_drains(
 ) -> None:
     """The broker is frozen, and so the end would take all of the grace: the end of the lease ends it."""
     mosquitto = await broker()
-    async with replicas(mosquitto, certificates, tmp_path, base, names=("a",)) as home:
+    async with replicas(mosquitto, certificates, tmp_path, base, names=("a",), shutdown_grace="10m") as home:
         mosquitto.freeze()
         await home.platform.flood(ups(100))
         home.kube.faults["a"] = "hang"
-        assert await home.each["a"].terminate(timeout=15.0) == 0  # shutdown_grace is 20 s
+        assert await home.each["a"].terminate() == 0
         told = [line.message for line in home.each["a"].lines]
         assert "events lost" in told
         assert told[-1] == "stopped"
@@ -319,7 +321,7 @@ async def test_a_token_that_is_rotated_is_read_again(
         old = (tmp_path / "credentials-a" / "token").read_text().strip()
         home.kube.credentials("a")
         mark = home.kube.mark
-        await home.kube.asked.wait(lambda asked: (asked.who, asked.status) == ("a", 200), 10.0, 6, mark)
+        await home.kube.asked.wait(lambda asked: (asked.who, asked.status) == ("a", 200), PATIENCE_S, 6, mark)
         assert not [line for line in home.each["a"].lines if stopped(line)]
         assert old not in home.each["a"].log
 

@@ -17,7 +17,7 @@ import yaml
 
 from bridge.cli import main
 from bridge.simulators.resiot import Faults, ResiotSimOptions, ResiotSimulator
-from tests.support import free_port
+from tests.support import PATIENCE_S, free_port
 from tests.support.ear import Ear
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess
@@ -72,7 +72,7 @@ async def housed(
         ear = await stack.enter_async_context(Ear(broker.url(), f"{base}/#", **who))  # type: ignore[arg-type]
         bridge = BridgeProcess({"mqtt": {**mqtt, **who}, "backends": {"lora": lora}}, folder)
         await stack.enter_async_context(bridge)
-        await ear.wait_topic(f"{base}/lora/state", lambda m: b'"online"' in m.payload, 10.0)
+        await ear.wait_topic(f"{base}/lora/state", lambda m: b'"online"' in m.payload)
         await ear.wait_topic(f"{base}/bridge/info")
         yield House(base, broker, sim, ear, broker.url())
 
@@ -99,7 +99,7 @@ class Sender:
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
-    async def __call__(self, *arguments: str, timeout: float = 20.0) -> Sent:
+    async def __call__(self, *arguments: str, timeout: float = PATIENCE_S) -> Sent:
         self._capsys.readouterr()
         async with asyncio.timeout(timeout):
             code = await asyncio.to_thread(self._main, ["send", *arguments])
@@ -233,7 +233,7 @@ async def test_a_typo_where_nobody_listens(tmp_path: Path, send: Sender, house: 
     async with Mosquitto(tmp_path) as quiet:
         await keep(quiet, "w/bridge/info", info(lora=["reconnect"]))
         told = ("--mqtt-url", quiet.url(), "--base-topic", "w", "w/lroa/command/reconnect")
-        sent = await send(*told, timeout=10.0)  # not the 15 s it would wait for an answer
+        sent = await send(*told)  # not the 15 s it would wait for an answer
         assert sent.code == 1
         assert sent.err == [
             "ws2mqtt: nobody is subscribed to w/lroa/command/reconnect; did you mean w/lora/command/reconnect?"
@@ -417,7 +417,7 @@ async def test_what_is_no_announcement_is_none(tmp_path: Path, send: Sender, tol
     async with Mosquitto(tmp_path) as broker:
         async with Ear(broker.url(), "w/#") as ear:
             await ear.publish("w/bridge/info", told, retain=True)
-        sent = await send("--mqtt-url", broker.url(), "--base-topic", "w", "w/bridge/command/ping", timeout=10.0)
+        sent = await send("--mqtt-url", broker.url(), "--base-topic", "w", "w/bridge/command/ping")
     assert (sent.code, len(sent.err)) == (1, 1)
     assert "no bridge has announced itself below w/" in sent.error
 
@@ -445,6 +445,6 @@ async def test_as_a_process(house: House) -> None:
             stderr=asyncio.subprocess.PIPE,
             env={key: value for key, value in os.environ.items() if key != "WS2MQTT_CONFIG"},
         )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             told, wrong = await child.communicate()
         assert (child.returncode, out in told, b"Traceback" in wrong) == (code, True, False)

@@ -218,7 +218,7 @@ async def test_two_thousand_datapoints(mosquitto: Mosquitto, tmp_path: Path) -> 
         numbers = range(10_000, 12_000)
         for number in numbers:
             simulator.put(points[number % len(points)].qualifier, number)
-        await home.ear.wait_for(lambda one: b'"value":11999,"localized"' in one.payload, 20, since=mark)
+        await home.ear.wait_for(lambda one: b'"value":11999,"localized"' in one.payload, since=mark)
         values = [one["data"]["value"] for one in home.events(f"{'+/' * 8}event/value", mark)]
         told = [one for one in values if isinstance(one, int) and one in numbers]
         assert list(dict.fromkeys(told)) == list(numbers)

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from bridge.links.stream import PAUSE, Stream
+from tests.support import PATIENCE_S
 
 BYE = struct.pack("!BBH", 0x88, 2, 1000)
 
@@ -58,7 +59,7 @@ async def read(
         connecting = client.connect(
             url, create_connection=connection, ping_interval=None, close_timeout=1, proxy=None, **options
         )
-        async with asyncio.timeout(10), connecting as socket:
+        async with asyncio.timeout(PATIENCE_S), connecting as socket:
             told: list[Any] = []
             try:
                 if isinstance(socket, Stream):
@@ -231,6 +232,6 @@ async def test_what_comes_together_with_what_is_taken() -> None:
     async with talking(frame(0x81, b"plain") + frame(0x01, b"frag") + frame(0x80, b"ment")) as socket:
         taken: list[bytes] = []
         await socket.send("next")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             assert await anext(socket.batches(take=taken.extend, few=5)) == [b"fragment"]
         assert taken == [b"plain"]

@@ -18,6 +18,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tests.conftest import BridgeFactory, MosquittoFactory, ScriptedFactory
 from tests.support import (
+    PATIENCE_S,
     Connack,
     Connect,
     Disconnect,
@@ -385,12 +386,12 @@ async def test_puback_by_script(scripted: ScriptedFactory, code: int) -> None:
 async def test_held_pubacks_and_the_most_that_waited(scripted: ScriptedFactory) -> None:
     broker = await scripted(hold=True)
     async with client(broker.port) as one:
-        going = [asyncio.create_task(one.publish("t", str(n), qos=1, timeout=5)) for n in range(5)]
+        going = [asyncio.create_task(one.publish("t", str(n), qos=1, timeout=PATIENCE_S)) for n in range(5)]
         await broker.wait_publishes(5)
         connection = broker.connection()
         assert (connection.most_unacknowledged, len(connection.held)) == (5, 5)
         assert broker.release(2) == 2
-        await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE_S)
         assert not all(task.done() for task in going)
         broker.hold = False
         assert broker.release() == 3
@@ -421,7 +422,7 @@ async def test_a_cut_after_n_publishes(scripted: ScriptedFactory, version: Proto
     broker = await scripted(cut_after=3)
     async with lost(client(broker.port, version)) as one:
         for number in range(10):
-            await one.publish("t", str(number), qos=1, timeout=0.2)
+            await one.publish("t", str(number), qos=1, timeout=2.0)
     assert len(broker.publishes()) == 3
     assert (await broker.connection().wait_ended(), broker.cut_after) == ("cut", None)
     async with client(broker.port, version) as again:
@@ -480,7 +481,7 @@ async def test_a_client_that_breaks_the_standard_fails_the_test(data: bytes, fau
     await broker.start()
     reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
     writer.write(data)
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
     await close(writer)
     assert await broker.connections[0].wait_ended() == "fault"
     with pytest.raises(AssertionError, match=fault):
@@ -605,7 +606,7 @@ async def test_the_real_bridge_with_a_real_broker(run_bridge: BridgeFactory, mos
     config = {"mqtt": {"url": mosquitto.url(), "base_topic": base, "client_id": base}, "backends": {}}
     async with Ear(mosquitto.url(), f"{base}/#") as ear:
         process = await run_bridge(config)
-        await ear.wait_topic(f"{base}/bridge/state", lambda m: ear.json(m)["state"] == "online", 20)
+        await ear.wait_topic(f"{base}/bridge/state", lambda m: ear.json(m)["state"] == "online")
         await process.wait_http()
         scrape = await process.wait_scrape(lambda one: one.of("ws2mqtt_mqtt_connected", backend="bridge") == 1)
         assert scrape.total("ws2mqtt_build_info") == 1

@@ -27,6 +27,7 @@ from bridge.viewer.hand import Hand
 from bridge.viewer.lines import width_of
 from bridge.viewer.reading import place
 from bridge.viewer.screen import Screen, Tally, status
+from tests.support import PATIENCE_S
 
 
 def pressed(keys: str) -> Hand:
@@ -178,7 +179,7 @@ class Terminal:
         self._came.set()
 
     async def until(self, found: Callable[[str], object], since: int = 0) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not found(self.text[since:]):
                 self._came.clear()
                 await self._came.wait()
@@ -191,7 +192,7 @@ class Terminal:
         return bool(flags[3] & termios.ECHO and flags[3] & termios.ICANON)
 
     async def ended(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             return await self.child.wait()
 
 
@@ -263,7 +264,7 @@ async def test_pause_filter_and_end(broker: DemoBroker) -> None:
 
 async def _until_heard(terminal: Terminal, say: Callable[[str], Any], backend: str, words: str) -> None:
     """Said again until it is heard: nothing tells from outside when the subscription stands."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             await say(backend)
             with suppress(TimeoutError):
@@ -287,7 +288,7 @@ async def test_ctrl_z_gives_the_terminal_back_and_fg_goes_on(broker: DemoBroker)
     async with watching("--mqtt-url", broker.url) as terminal:
         await terminal.until(lambda text: "space pauses" in text)
         terminal.press("\x1a")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await asyncio.to_thread(os.waitid, os.P_PID, terminal.child.pid, os.WSTOPPED)
         assert terminal.echoes()
         await terminal.until(lambda text: text.endswith("\x1b[?25h"))

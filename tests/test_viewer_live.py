@@ -23,7 +23,7 @@ from bridge.demo_broker import HOST, DemoBroker
 from bridge.errors import Fatal
 from bridge.options import MqttOptions, Secret
 from bridge.viewer import watch
-from tests.support import free_port
+from tests.support import PATIENCE_S, free_port
 
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
 UP = {"f_port": 5, "f_cnt": 42, "payload_hex": "0100e60252", "frequency_hz": 868500000}
@@ -61,7 +61,7 @@ class Pipe(io.StringIO):
         came = asyncio.Event()
         self._waiting.append((text, came))
         if text not in self.getvalue():
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await came.wait()
 
 
@@ -137,7 +137,7 @@ async def test_nobody_reads_any_more(broker: DemoBroker) -> None:
     async with publisher(broker) as client:
         await client.publish("ws2mqtt/lora/state", "1", qos=1, retain=True)
         with os.fdopen(write, "w") as out:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 assert await watch(at(broker.url), out=out) == 0
 
 
@@ -160,7 +160,7 @@ class Terminal:
 
         loop.add_reader(self._master, read)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await came.wait()
         finally:
             loop.remove_reader(self._master)
@@ -210,7 +210,7 @@ except KeyboardInterrupt:
     )
     await moment(terminal)
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         _, errors = await process.communicate()
     terminal.close()
     assert (process.returncode, errors) == (0, b"")

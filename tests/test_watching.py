@@ -16,6 +16,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from bridge import __version__, app
+from tests.support import PATIENCE_S
 from tests.support.house import DEVICE, TOKEN, House, balanced, house, ran, up, ups
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess, Scrape
@@ -198,7 +199,7 @@ async def test_head_has_no_body_and_the_connection_goes_on(home: House) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", home.bridge.http_port)
     ask = "{} /livez HTTP/1.1\r\nHost: x\r\n{}\r\n"
     writer.write((ask.format("HEAD", "") + ask.format("GET", "Connection: close\r\n")).encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         answers = await reader.read()
     writer.close()
     assert answers.count(b"HTTP/1.1 200 ") == 2
@@ -210,7 +211,7 @@ async def test_nonsense_on_the_http_port_harms_nobody(home: House) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", home.bridge.http_port)
         writer.write(nonsense)
         writer.write_eof()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             with contextlib.suppress(ConnectionResetError):  # it may not have read all of it
                 await reader.read()
         writer.close()
@@ -230,7 +231,7 @@ async def test_readiness_names_what_it_waits_for(
         assert (await bridge.get("/livez")).status_code == 200
         bridge.configure({"mqtt": nowhere | {"url": mosquitto.url()}, "backends": backends})
         bridge.hup()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while (await bridge.get("/readyz")).json()["waiting"] != ["hq"]:
                 await asyncio.sleep(0.02)
 
@@ -249,7 +250,7 @@ async def test_a_port_that_is_taken_is_named(mosquitto: Mosquitto, base: str, tm
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
         config = {"mqtt": {"url": mosquitto.url(), "base_topic": base}, "http": {"listen": listen}, "backends": {}}
         async with BridgeProcess(config, tmp_path) as bridge:
-            assert await bridge.wait_exit(10) == 1
+            assert await bridge.wait_exit() == 1
         assert listen in bridge.log
         assert "http.listen" in bridge.log
         assert "Traceback" not in bridge.log

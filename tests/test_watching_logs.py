@@ -16,6 +16,7 @@ from bridge.options import LogOptions, Secret
 from bridge.watch import logs
 from bridge.watch.logs import BackendLog, Redactor
 from tests.conftest import MosquittoFactory, ScriptedFactory
+from tests.support import PATIENCE_S
 from tests.support.house import DEVICE, FAST, TOKEN, House, house, up
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess
@@ -205,7 +206,7 @@ async def test_expected_failures_are_told_in_words(
         await there.restart()
         await home.ear.wait_connected(2)
         await home.say(up(2))
-        await home.ear.wait_topic(f"{base}/lora/{DEVICE}/event/up", lambda one: b'"f_cnt":2' in one.payload, 15)
+        await home.ear.wait_topic(f"{base}/lora/{DEVICE}/event/up", lambda one: b'"f_cnt":2' in one.payload)
         await home.command("lora/nonsense")
         assert await home.bridge.terminate() == 0
         assert "Traceback" not in home.bridge.log
@@ -239,7 +240,7 @@ async def test_a_wrong_password_of_the_broker_is_told_in_words(
     ) as home:  # fmt: skip
         line = await home.bridge.wait_log(lambda one: one.message == "mqtt not connected")
         assert "check mqtt.username and mqtt.password" in line.fields["reason"]
-        await asyncio.wait_for(home.platform.connected(), 5)  # a backend connects to its platform all the same
+        await asyncio.wait_for(home.platform.connected(), PATIENCE_S)  # a backend connects to its platform all the same
         scrape = await home.bridge.wait_scrape(
             lambda one: one.of("ws2mqtt_mqtt_connects_total", backend="bridge", outcome="refused") > 0
         )

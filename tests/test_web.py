@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 import pytest
 
 from bridge.watch import web
+from tests.support import PATIENCE_S
 
 LARGE = b"x" * (8 * 2**20)
 
@@ -42,7 +43,7 @@ def _half_closed(client: socket.socket) -> None:
 @pytest.mark.parametrize("then", [_left, _half_closed])
 async def test_who_takes_nothing_is_cut_off(path: str, then: Callable[[socket.socket], None]) -> None:
     """Not only given up, with megabytes waiting for it: the connection is gone."""
-    async with asyncio.timeout(20), web.serve("127.0.0.1:0", ROUTES, patience=0.2) as port:
+    async with asyncio.timeout(PATIENCE_S), web.serve("127.0.0.1:0", ROUTES, patience=0.2) as port:
         with _asked(port, path) as client:
             then(client)
             poll = select.poll()

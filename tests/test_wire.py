@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bridge.payloads import JSON_PROPERTIES
 from bridge.topics import level
 from bridge.wire import FIRST_ID, Wire, install, publish_packet
-from tests.support import V5, V311, Publish, Record, frame, read_packet
+from tests.support import PATIENCE_S, V5, V311, Publish, Record, frame, read_packet
 
 CONNACK, PUBACK, SUBACK, PUBLISH, PINGRESP, DISCONNECT = 2, 4, 9, 3, 13, 14
 LENGTHS = (0, 1, 2, 5, 127, 128, 129, 300, 16_383, 16_384, 16_385, 70_000)
@@ -231,13 +231,13 @@ async def test_a_full_socket_takes_everything_in_order_as_it_empties() -> None:
             else:
                 assert wire.send(piece) == len(piece)  # paho's own
         expected, got = b"".join(pieces), b""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while len(got) < len(expected):
                 assert (
                     not told.items or len(expected) - len(got) < 200_000
                 )  # QoS 0 is done once all of it is in the socket
                 got += await loop.sock_recv(right, 777)
-            await told.wait(lambda packet: True, 5.0)
+            await told.wait(lambda packet: True)
         assert got == expected
         assert told.items == [FIRST_ID + 200]
         wire.write(b"more")

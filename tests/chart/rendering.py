@@ -107,7 +107,7 @@ def _helm(
 ) -> subprocess.CompletedProcess[str]:
     files = ["-f", str(CHART / "ci" / f"{ci}-values.yaml")] if ci else []
     command = ["helm", "template", release, str(chart), "-n", namespace, "--kube-version", kube, *files, "-f", "-"]
-    return subprocess.run(command, input=values, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, input=values, capture_output=True, text=True, timeout=180, check=False)
 
 
 def notes(ci: str = "", **values: Any) -> str:

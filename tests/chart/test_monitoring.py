@@ -54,7 +54,7 @@ async def metrics(home: House) -> str:
 
 
 def run(*command: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=180, check=False)
 
 
 async def test_prometheus_likes_the_metrics(home: House) -> None:
@@ -148,7 +148,7 @@ async def test_monitors_find_the_port_by_its_name(kind: str, key: str, endpoints
 
 
 async def test_the_lease_is_taken_with_no_more_and_no_less_than_the_role_allows(home: House, kube: Kube) -> None:
-    await kube.until_asked(lambda one: one.method == "PUT", 30.0)  # renewed, after it was taken
+    await kube.until_asked(lambda one: one.method == "PUT")  # renewed, after it was taken
     verbs = {"GET": "get", "PUT": "update", "POST": "create"}
     asked = {verbs[one.method] for one in kube.asked.items}
     assert asked == {verb for rule in rendered("ha").one("Role")["rules"] for verb in rule["verbs"]}

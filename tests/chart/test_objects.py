@@ -281,7 +281,7 @@ def test_the_readmes_first_commands_render(tmp_path: Path) -> None:
     (install,) = re.findall(r"^helm install (.*)$", section, re.MULTILINE)
     assert "--wait" in install, "the next one needs a pod that runs"
     command = ["helm", "template", *shlex.split(install.replace("helm/ws2mqtt", str(CHART)))]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     objects = {one["kind"]: one for one in yaml.safe_load_all(done.stdout) if one}
     for place in re.findall(r"kubectl -n iot .*?(\w+/ws2mqtt)\b", section):

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.image.engine import Engine, ended
 
 _PACKAGES = "python3,python3-pip-whl,ca-certificates,netbase,tzdata"
-_BUILD_S = 300.0
+_BUILD_S = 600.0
 
 # In the new root. Debian's Python installs packages elsewhere: sysconfig says where to, and site (which is frozen
 # into the interpreter) where from.

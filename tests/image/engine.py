@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-_CALL_S = 60.0
-_BUILD_S = 300.0
+_CALL_S = 180.0
+_BUILD_S = 600.0
 MACHINE = ("--runtime=runc", "--ulimit=nofile=1024:20000", "--ulimit=nproc=4096:4096")  # where podman runs at all
 # What a careful person gives it; the image has to be content with that.
 HARDENED = (

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from tests.chart.rendering import content
 from tests.image.engine import MACHINE, Engine, done
-from tests.support import NotSeen
+from tests.support import PATIENCE_S, NotSeen
 
 Files = Mapping[str, str]
 Probe = Literal["startupProbe", "livenessProbe", "readinessProbe"]
@@ -83,7 +83,7 @@ class Pod:
         patience = told.get("periodSeconds", 10) * told.get("failureThreshold", 3)
         heard = ""
         try:
-            async with asyncio.timeout(max(patience, 30)):
+            async with asyncio.timeout(max(patience, PATIENCE_S)):
                 while heard := await self.asked(probe):
                     await asyncio.sleep(0.1)
         except TimeoutError:

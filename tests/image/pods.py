@@ -20,7 +20,6 @@ from tests.support.mosquitto import Certificates, Mosquitto
 
 PLATFORM = "pods-platform"
 UPS = "ws2mqtt/lora/application/+/device/+/event/up"
-_PATIENCE_S = 30
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Cluster:
 
     async def up(self, since: int) -> None:
         """Until an event arrives."""
-        await self.ear.wait_topic(UPS, timeout=_PATIENCE_S, since=since)
+        await self.ear.wait_topic(UPS, since=since)
 
     async def tested(self, objects: Rendered) -> str:
         """What the pod of `helm test` prints. Raises Broken where it fails."""

@@ -15,7 +15,7 @@ import httpx
 
 from tests.image.engine import HARDENED, Engine, ended
 from tests.image.still import TAG, same
-from tests.support import NotSeen, free_port
+from tests.support import PATIENCE_S, NotSeen, free_port
 from tests.support.ear import Ear
 from tests.support.mosquitto import Mosquitto
 from tests.support.published import promised
@@ -24,7 +24,6 @@ BRIDGE, PLATFORM, BARE = "bridge", "platform", "bare"
 _CONFIG_PLACE = "/etc/ws2mqtt/ws2mqtt.yaml"
 _UP = "application/+/device/+/event/up"
 _NO_SHELL = ("--volume=/dev/null:/usr/bin/dash:ro", "--volume=/dev/null:/usr/bin/bash:ro")
-_PATIENCE_S = 30
 _GRACE_S = 30
 _POLL_S = 0.1
 _CONFIG = """
@@ -79,11 +78,11 @@ async def simulated(engine: Engine, name: str) -> str:
 async def until(ask: Callable[[], Awaitable[str]], what: str) -> str:
     """Asks until there is an answer. Raises NotSeen."""
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not (told := await ask()):
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
-        raise NotSeen(f"{what}: not within {_PATIENCE_S:g} s") from None
+        raise NotSeen(f"{what}: not within {PATIENCE_S:g} s") from None
     return told
 
 
@@ -92,7 +91,7 @@ async def until(ask: Callable[[], Awaitable[str]], what: str) -> str:
 
 async def an_event_arrives(here: Scene) -> None:
     topic = f"ws2mqtt/lora/{_UP}"
-    told = await ended("mosquitto_sub", "-p", str(here.broker.port), "-t", topic, "-C", "1", "-W", str(_PATIENCE_S))
+    told = await ended("mosquitto_sub", "-p", str(here.broker.port), "-t", topic, "-C", "1", "-W", f"{PATIENCE_S:.0f}")
     same("its type", json.loads(told)["type"], "resiot.up")
 
 
@@ -158,7 +157,7 @@ async def it_stops_by_itself_on_sigterm(here: Scene) -> None:
 
 async def it_remembers_after_a_restart(here: Scene) -> None:
     await here.engine.podman("start", BRIDGE)
-    gap = await here.ear.wait_for(lambda heard: heard.topic.endswith("/gap"), _PATIENCE_S)
+    gap = await here.ear.wait_for(lambda heard: heard.topic.endswith("/gap"))
     same("gap", json.loads(gap.payload)["type"], "resiot.gap")
     await _stopped(here)
 

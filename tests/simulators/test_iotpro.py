@@ -16,6 +16,7 @@ from bridge.simulators import SIMULATORS
 from bridge.simulators.iotpro import Faults, IotproSimOptions, IotproSimulator
 from bridge.simulators.iotpro_rest import CUSTOMER
 from bridge.simulators.iotpro_world import World, database, java
+from tests.support import PATIENCE_S
 
 LATITUDE = "telemetry_param_latitude"
 PAGE = "/api/user/assets?pageSize=2&page=0"
@@ -23,10 +24,10 @@ PAGE = "/api/user/assets?pageSize=2&page=0"
 
 @asynccontextmanager
 async def platform(**told: Any) -> AsyncIterator[tuple[IotproSimulator, httpx.AsyncClient]]:
-    """A simulator and a client of its REST side; nothing in it may take ten seconds."""
+    """A simulator and a client of its REST side; nothing in it may take a minute."""
     options = IotproSimOptions(**{"rate": 0.0, "assets": 3, **told})
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE_S),
         IotproSimulator(options) as simulator,
         httpx.AsyncClient(base_url=simulator.url, trust_env=False) as client,
     ):

@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bridge.simulators.isymphony import EVENTS, LIVE, Faults, IsymphonySimOptions, IsymphonySimulator
+from tests.support import PATIENCE_S
 from tests.support.mosquitto import Certificates
 
 AUTH = ("manager", "simulated-9f2c")
@@ -36,7 +37,7 @@ async def talk(**options: Any) -> AsyncIterator[tuple[IsymphonySimulator, Client
 
 
 async def hear(client: ClientConnection) -> Any:
-    return json.loads(await asyncio.wait_for(client.recv(), 5))
+    return json.loads(await asyncio.wait_for(client.recv(), PATIENCE_S))
 
 
 async def until_closed(client: ClientConnection) -> None:
@@ -291,7 +292,7 @@ async def test_faults_of_events() -> None:
         world = simulator.world
         _, events = world.ring(world.users[0], world.users[1])
         simulator.tell(*events)
-        frame = await asyncio.wait_for(client.recv(), 5)
+        frame = await asyncio.wait_for(client.recv(), PATIENCE_S)
         assert isinstance(frame, bytes)
         (told,) = json.loads(frame)
         assert isinstance(told["time"], str)

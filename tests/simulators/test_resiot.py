@@ -17,6 +17,7 @@ from websockets.exceptions import InvalidStatus
 
 from bridge.simulators import SIMULATORS
 from bridge.simulators.resiot import Faults, ResiotSimOptions, ResiotSimulator
+from tests.support import PATIENCE_S
 
 CLASS_A, CLASS_C = "a81758fffe0a0b0c", "a81758fffe0a0b0f"
 APP_A, APP_C = "70b3d57ed0001122", "70b3d57ed0003344"
@@ -32,9 +33,9 @@ def options(**told: Any) -> ResiotSimOptions:
 
 @asynccontextmanager
 async def talk(**told: Any) -> AsyncIterator[tuple[ResiotSimulator, ClientConnection]]:
-    """A simulator and a client of it; nothing in it may take ten seconds."""
+    """A simulator and a client of it; nothing in it may take a minute."""
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE_S),
         ResiotSimulator(options(**told)) as simulator,
         connect(simulator.url, close_timeout=0.1) as client,
     ):
@@ -92,7 +93,7 @@ def test_registry() -> None:
     ],
 )
 async def test_refused(change: Callable[[str], str], told: dict[str, Any], status: int) -> None:
-    async with asyncio.timeout(10), ResiotSimulator(options(**told)) as simulator:
+    async with asyncio.timeout(PATIENCE_S), ResiotSimulator(options(**told)) as simulator:
         with pytest.raises(InvalidStatus) as refusal:
             await connect(change(simulator.url))
         await simulator.refusals(1)
@@ -101,7 +102,7 @@ async def test_refused(change: Callable[[str], str], told: dict[str, Any], statu
 
 
 async def test_unknown_query_keys_and_odd_tokens_pass() -> None:
-    async with asyncio.timeout(10), ResiotSimulator(options(token="a&b=ä/1")) as simulator:
+    async with asyncio.timeout(PATIENCE_S), ResiotSimulator(options(token="a&b=ä/1")) as simulator:
         async with connect(simulator.url + "&more=1"):
             await simulator.connected()
         await simulator.deserted()
@@ -116,7 +117,7 @@ async def test_tls(tmp_path: Path) -> None:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     told = options(tls_cert=str(cert), tls_key=str(key))
-    async with asyncio.timeout(10), ResiotSimulator(told) as simulator:
+    async with asyncio.timeout(PATIENCE_S), ResiotSimulator(told) as simulator:
         assert simulator.url.startswith("wss://")
         async with connect(simulator.url, ssl=context) as client:
             await simulator.connected()

@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError
 
 from bridge.simulators.resiot import PATH, Faults, ResiotSimOptions, ResiotSimulator
-from tests.support import free_port
+from tests.support import PATIENCE_S, free_port
 
 CLASS_A, CLASS_C = "a81758fffe0a0b0c", "a81758fffe0a0b0f"
 APP_C = "70b3d57ed0003344"
@@ -28,9 +28,9 @@ def options(**told: Any) -> ResiotSimOptions:
 
 @asynccontextmanager
 async def talk(**told: Any) -> AsyncIterator[tuple[ResiotSimulator, ClientConnection]]:
-    """A simulator and a client of it; nothing in it may take ten seconds."""
+    """A simulator and a client of it; nothing in it may take a minute."""
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE_S),
         ResiotSimulator(options(**told)) as simulator,
         connect(simulator.url, close_timeout=0.1) as client,
     ):
@@ -261,12 +261,12 @@ async def test_flood_hands_over_everything_in_order() -> None:
 
 
 async def test_flood_without_clients() -> None:
-    async with asyncio.timeout(10), ResiotSimulator(options()) as simulator:
+    async with asyncio.timeout(PATIENCE_S), ResiotSimulator(options()) as simulator:
         assert await simulator.flood(["a"]) == 0
 
 
 async def test_leaving_with_an_unfinished_handshake_and_a_stuck_client_is_quick() -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         async with ResiotSimulator(options(faults=Faults(half_open=True))) as simulator:
             idle = socket.create_connection(("127.0.0.1", simulator.port))
             client = await connect(simulator.url)
@@ -277,7 +277,7 @@ async def test_leaving_with_an_unfinished_handshake_and_a_stuck_client_is_quick(
 
 
 async def test_serve_forever_starts_by_itself_and_ends_when_cancelled() -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         simulator = ResiotSimulator(options(port=free_port()))
         serving = asyncio.create_task(simulator.serve_forever())
         connecting = asyncio.create_task(simulator.connected())
@@ -294,6 +294,6 @@ async def test_serve_forever_starts_by_itself_and_ends_when_cancelled() -> None:
 
 
 async def test_a_taken_port() -> None:
-    async with asyncio.timeout(10), ResiotSimulator(options()) as simulator:
+    async with asyncio.timeout(PATIENCE_S), ResiotSimulator(options()) as simulator:
         with pytest.raises(OSError, match="address already in use"):
             await ResiotSimulator(options(port=simulator.port)).__aenter__()

@@ -16,6 +16,7 @@ from bridge.simulators import SIMULATORS
 from bridge.simulators.arguments import add_arguments, from_arguments
 from bridge.simulators.smartserver import Faults, SmartserverSimOptions, SmartserverSimulator
 from bridge.simulators.smartserver_world import SID, World, local, utc
+from tests.support import PATIENCE_S
 
 LUX = f"{SID}/lon/4/LightSensor/0/nvoLuxLevel"
 LAMP = "/iap/devs/12/if/Lamp/0/*+xifName==nviValue"
@@ -62,7 +63,7 @@ async def simulated(logged_in: bool = True, **options: Any) -> AsyncIterator[Cli
 
 
 async def heard(socket: ClientConnection) -> Any:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         return json.loads(await socket.recv())
 
 
@@ -244,7 +245,7 @@ async def test_it_lives_by_itself() -> None:
 
 async def test_pings_are_answered_unless_it_is_half_open() -> None:
     async with simulated() as client, client.socket() as socket:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await (await socket.ping())
     async with simulated(faults=Faults(half_open=True)) as client, client.socket() as socket:
         waiter = await socket.ping()

@@ -12,6 +12,7 @@ import random
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -24,6 +25,8 @@ T = TypeVar("T")
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
 UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 10, 11, 12, 13, 14
 V311, V5 = 4, 5
+
+PATIENCE_S = 60.0  # for whatever must come, on a machine that has no time to spare: only a failing test waits it out
 
 # MQTT 5, 2.2.2.2; the name is the standard's, in snake_case
 _PROPERTIES: dict[int, tuple[str, str]] = {
@@ -511,7 +514,9 @@ class Record(Generic[T]):
         """After end(): more may come again."""
         self._ended = None
 
-    async def wait(self, predicate: Callable[[T], bool], timeout: float, count: int = 1, since: int = 0) -> list[T]:
+    async def wait(
+        self, predicate: Callable[[T], bool], timeout: float = PATIENCE_S, count: int = 1, since: int = 0
+    ) -> list[T]:
         """The first `count` items from place `since` on that fit. Raises NotSeen."""
         found: list[T] = []
         try:
@@ -554,12 +559,28 @@ class Record(Generic[T]):
 
 _PORTS = range(20_000, 32_000)  # below those that systems give to connections: one might be taken before it is used
 _ports = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
+_held: deque[socket.socket] = deque()
+_HELD = 100
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has just now, and that no other call will give soon."""
+    """A port of 127.0.0.1 that nobody has just now, and that no other call on this machine will give soon."""
     for port in _ports:
         with socket.socket() as listener, contextlib.suppress(OSError):
             listener.bind(("127.0.0.1", port))
+            _hold(port)
             return port
     raise AssertionError("every port is taken")
+
+
+def _hold(port: int) -> None:
+    """Until others took their turn: whoever is to use it may be slow to start. Raises OSError where it is held."""
+    holder = socket.socket(socket.AF_UNIX)
+    try:
+        holder.bind(f"\0ws2mqtt-tests-{port}")  # a name without a file, which goes with the process
+    except OSError:
+        holder.close()
+        raise
+    _held.append(holder)
+    if len(_held) > _HELD:
+        _held.popleft().close()

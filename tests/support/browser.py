@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from websockets.asyncio.client import ClientConnection, connect
 
-_START_S = 40.0
-_ANSWER_S = 20.0
+from tests.support import PATIENCE_S
+
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-proxy-server",
@@ -40,7 +40,7 @@ class Browser:
         told = {"id": number, "method": method, "params": params}
         await self._socket.send(json.dumps(told | ({"sessionId": self._session} if self._session else {})))
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(PATIENCE_S):
                 return await answer
         finally:
             del self._answers[number]
@@ -77,7 +77,7 @@ class Browser:
             raise RuntimeError(json.dumps(found["exceptionDetails"])[:800])
         return found["result"].get("value")
 
-    async def until(self, expression: str, timeout: float = 15.0) -> Any:
+    async def until(self, expression: str, timeout: float = PATIENCE_S) -> Any:
         """Waits until it is true; its value. Raises AssertionError with what the page shows instead."""
         try:
             async with asyncio.timeout(timeout):
@@ -138,7 +138,7 @@ async def browser(folder: Path) -> AsyncIterator[Browser]:
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(_START_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not (lines := _read(profile / "DevToolsActivePort")):
                 await asyncio.sleep(0.05)
         async with connect(f"ws://127.0.0.1:{lines[0]}{lines[1]}", max_size=None, proxy=None) as socket:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from bridge.shelf import Entry
-from tests.support import NotSeen
+from tests.support import PATIENCE_S, NotSeen
 
 _POLL_S = 0.02
 
@@ -38,7 +38,7 @@ def waiting(folder: Path, backend: str = "lora") -> list[Any]:
     return [json.loads(entry.message.payload) for entry in entries]
 
 
-async def until_on_disk(folder: Path, count: int, backend: str = "lora", timeout: float = 15.0) -> list[Any]:
+async def until_on_disk(folder: Path, count: int, backend: str = "lora", timeout: float = PATIENCE_S) -> list[Any]:
     """Until so many events are in a backend's file. Raises NotSeen."""
     found: list[Any] = []
     with contextlib.suppress(TimeoutError):

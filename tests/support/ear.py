@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 from tests.support import (
+    PATIENCE_S,
     V5,
     V311,
     Connack,
@@ -47,7 +48,6 @@ from tests.support.published import judge, said
 
 Message = Publish
 
-_ANSWER_S = 5.0
 _AGAIN_S = 0.02
 _KEEPALIVE_S = 30
 _PINGREQ = 12
@@ -115,7 +115,7 @@ class Ear:
     async def __aenter__(self) -> Self:
         """Raises ConnectionRefusedError where the broker says no, OSError where it is not reached."""
         try:
-            async with asyncio.timeout(2 * _ANSWER_S):
+            async with asyncio.timeout(PATIENCE_S):
                 reader = await self._open()
                 self._tasks = [asyncio.create_task(self._live(reader)), asyncio.create_task(self._ping())]
                 await self._subscribe()
@@ -139,12 +139,14 @@ class Ear:
 
     # Hearing
 
-    async def wait_for(self, predicate: Callable[[Message], bool], timeout: float = 5.0, *, since: int = 0) -> Message:
+    async def wait_for(
+        self, predicate: Callable[[Message], bool], timeout: float = PATIENCE_S, *, since: int = 0
+    ) -> Message:
         """The first message that fits, from place `since` of `messages` on. Raises NotSeen."""
         return (await self._heard.wait(predicate, timeout, 1, since))[0]
 
     async def wait_count(
-        self, count: int, topic_filter: str = "#", timeout: float = 5.0, *, since: int = 0
+        self, count: int, topic_filter: str = "#", timeout: float = PATIENCE_S, *, since: int = 0
     ) -> list[Message]:
         """The first `count` messages on such topics. Raises NotSeen."""
         return await self._heard.wait(lambda m: matches(topic_filter, m.topic), timeout, count, since)
@@ -153,7 +155,7 @@ class Ear:
         self,
         topic_filter: str,
         predicate: Callable[[Message], bool] = lambda m: True,
-        timeout: float = 5.0,
+        timeout: float = PATIENCE_S,
         *,
         since: int = 0,
     ) -> Message:
@@ -168,7 +170,7 @@ class Ear:
     def json(message: Message) -> Any:
         return json.loads(message.payload)
 
-    async def wait_connected(self, connects: int = 1, timeout: float = 10.0) -> None:
+    async def wait_connected(self, connects: int = 1, timeout: float = PATIENCE_S) -> None:
         """Until it was subscribed n times: after a restart of the broker that is 2. Raises NotSeen."""
         await self._connects.wait(lambda number: number >= connects, timeout)
 
@@ -205,7 +207,7 @@ class Ear:
         self._writer = writer
         writer.write(write_connect(self._connect))
         try:
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(PATIENCE_S):
                 answer = await read_packet(reader, self._version)
         except asyncio.IncompleteReadError:
             raise ConnectionResetError("the broker closed the connection instead of answering CONNECT") from None
@@ -226,7 +228,7 @@ class Ear:
         self._answers[number] = answer
         try:
             self._send(data)
-            async with asyncio.timeout(_ANSWER_S):
+            async with asyncio.timeout(PATIENCE_S):
                 packet: Packet = await answer
                 return packet
         finally:

@@ -15,6 +15,7 @@ from typing import Any
 
 from bridge.simulators.iotpro import IotproSimOptions, IotproSimulator
 from bridge.simulators.iotpro_world import Asset
+from tests.support import PATIENCE_S
 from tests.support.ear import Ear, Message
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess
@@ -72,7 +73,9 @@ class Fleet:
             for key, value in event["data"]["values"].items()
         }
 
-    async def heard(self, path: str, fits: Any = lambda told: True, timeout: float = 15.0, *, since: int = 0) -> Any:
+    async def heard(
+        self, path: str, fits: Any = lambda told: True, timeout: float = PATIENCE_S, *, since: int = 0
+    ) -> Any:
         """What the first message at this path below the backend says that fits; an empty one is None."""
 
         def right(one: Message) -> bool:
@@ -89,7 +92,7 @@ class Fleet:
         told = await self.heard("event/gap", lambda one: one["data"]["backfill"] == backfill, since=since)
         return told["data"]
 
-    async def accounted(self, timeout: float = 15.0) -> None:
+    async def accounted(self, timeout: float = PATIENCE_S) -> None:
         """Until every point that was written has been told. Raises NotSeen."""
         missing = set(self.written)
 
@@ -103,7 +106,7 @@ class Fleet:
         if missing:
             await self.ear.wait_for(last, timeout)
 
-    async def command(self, path: str, fields: Mapping[str, Any] | None = None, timeout: float = 15.0) -> Any:
+    async def command(self, path: str, fields: Mapping[str, Any] | None = None, timeout: float = PATIENCE_S) -> Any:
         """The final response to a command; path: below the backend, up to its name."""
         mark, (head, _, name) = self.mark, path.rpartition("/")
         subject = f"{head}/" if head else ""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bridge.simulators.resiot import ResiotSimOptions, ResiotSimulator
+from tests.support import PATIENCE_S
 from tests.support.ear import Ear, Message
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess, Scrape
@@ -20,7 +21,6 @@ from tests.support.process import BridgeProcess, Scrape
 Version = Literal["5", "3.1.1"]
 VERSIONS: tuple[Version, ...] = ("5", "3.1.1")
 TOKEN = "5157e0b2c94f4d0f8f1f7a6b3c2d1e00"
-PATIENCE_S = 30.0  # for what happens within a second, on a machine that has none to spare
 DEVICE = "application/70b3d57ed0001122/device/a81758fffe0a0b0c"
 GATEWAY = "0a1b2c3d4e5f6071"
 FAST = {"initial": "50ms", "max": "200ms"}
@@ -120,7 +120,7 @@ class House:
         """Every uplink event so far."""
         return self.ear.on(f"{self.base}/{backend}/{DEVICE}/event/up")
 
-    async def until_uplinks(self, count: int, backend: str = "lora", timeout: float = 15.0) -> list[Message]:
+    async def until_uplinks(self, count: int, backend: str = "lora", timeout: float = PATIENCE_S) -> list[Message]:
         return await self.ear.wait_count(count, f"{self.base}/{backend}/{DEVICE}/event/up", timeout)
 
     async def command(self, path: str, fields: Mapping[str, Any] | None = None) -> Any:
@@ -193,7 +193,9 @@ class Ran:
     err: str
 
 
-async def ran(program: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = 20.0) -> Ran:
+async def ran(
+    program: Sequence[str], *, environment: Mapping[str, str] | None = None, timeout: float = PATIENCE_S
+) -> Ran:
     """Runs a program to its end. Raises TimeoutError, and kills it, where that takes too long."""
     child = await asyncio.create_subprocess_exec(
         *program, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 import h11
 
-from tests.support import Record, close, free_port
+from tests.support import PATIENCE_S, Record, close, free_port
 from tests.support.mosquitto import HOST, Certificates
 
 # reset: the connection is closed instead of an answer · hang: nothing is done, nothing answered · deaf: it is done, but
@@ -176,7 +176,7 @@ class Kube:
         lease = self.lease(name)
         return "" if lease is None else lease["spec"].get("holderIdentity") or ""
 
-    async def until_asked(self, fits: Callable[[Asked], bool], timeout: float = 10.0, since: int = 0) -> Asked:
+    async def until_asked(self, fits: Callable[[Asked], bool], timeout: float = PATIENCE_S, since: int = 0) -> Asked:
         return (await self.asked.wait(fits, timeout, 1, since))[0]
 
     @property

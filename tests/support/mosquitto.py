@@ -19,10 +19,9 @@ from typing import Self
 
 import trustme
 
-from tests.support import Connack, Connect, Malformed, close, free_port, read_packet, write_connect
+from tests.support import PATIENCE_S, Connack, Connect, Malformed, close, free_port, read_packet, write_connect
 
 HOST = "127.0.0.1"
-_START_S = 30.0
 _STOP_S = 20.0
 _POLL_S = 0.01
 _TRIES = 3
@@ -182,7 +181,7 @@ class Mosquitto:
         """When it wrote the newest of its savings that is whole, Unix time; it acknowledges nothing meanwhile."""
         return (self.folder / "mosquitto.db").stat().st_mtime
 
-    async def save(self, timeout: float = 5.0) -> None:
+    async def save(self, timeout: float = PATIENCE_S) -> None:
         """Has written what it holds, so that it survives even kill(). Raises TimeoutError. Only with `persistence`."""
         path = self.folder / "mosquitto.db"
 
@@ -222,7 +221,7 @@ class Mosquitto:
     async def _ready(self) -> bool:
         """False where it ended by itself, which a port that was taken meanwhile does."""
         try:
-            async with asyncio.timeout(_START_S):
+            async with asyncio.timeout(PATIENCE_S):
                 while self.pid is not None:
                     if await answers(self.port):
                         return True

@@ -19,12 +19,10 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import bridge
-from tests.support import NotSeen, Record, free_port
+from tests.support import PATIENCE_S, NotSeen, Record, free_port
 from tests.support.published import promised
 
 PROGRAM = (sys.executable, "-m", "bridge", "run")
-_STOP_S = 30.0
-_HTTP_S = 5.0
 _POLL_S = 0.02
 _LINE = 2**20
 
@@ -145,17 +143,17 @@ class BridgeProcess:
 
     # Ending it and other signals
 
-    async def terminate(self, timeout: float = 30.0) -> int:
+    async def terminate(self, timeout: float = PATIENCE_S) -> int:
         """SIGTERM; returns the exit code. Raises NotSeen, and kills it, where it does not end in time."""
         self.signal(signal.SIGTERM)
         return await self.wait_exit(timeout)
 
-    async def interrupt(self, timeout: float = 30.0) -> int:
+    async def interrupt(self, timeout: float = PATIENCE_S) -> int:
         """SIGINT, as Ctrl-C; like terminate()."""
         self.signal(signal.SIGINT)
         return await self.wait_exit(timeout)
 
-    async def wait_exit(self, timeout: float = 30.0) -> int:
+    async def wait_exit(self, timeout: float = PATIENCE_S) -> int:
         """The exit code, when the whole log was read too. Raises NotSeen, and kills it, where it does not end."""
         try:
             async with asyncio.timeout(timeout):
@@ -172,7 +170,7 @@ class BridgeProcess:
             return
         if self._child.returncode is None:
             self._child.kill()
-        async with asyncio.timeout(_STOP_S):
+        async with asyncio.timeout(PATIENCE_S):
             await self._child.wait()
             await self._log
 
@@ -194,17 +192,17 @@ class BridgeProcess:
 
     # Seeing what it does
 
-    async def wait_log(self, predicate: Callable[[Line], bool], timeout: float = 10.0, *, since: int = 0) -> Line:
+    async def wait_log(self, predicate: Callable[[Line], bool], timeout: float = PATIENCE_S, *, since: int = 0) -> Line:
         """The first line that fits, from place `since` of `lines` on. Raises NotSeen, at once where it ended."""
         return (await self._lines.wait(predicate, timeout, 1, since))[0]
 
-    async def wait_logs(self, count: int, message: str, timeout: float = 10.0) -> list[Line]:
+    async def wait_logs(self, count: int, message: str, timeout: float = PATIENCE_S) -> list[Line]:
         """The first `count` lines with this message. Raises NotSeen, at once where it ended."""
         return await self._lines.wait(lambda line: line.message == message, timeout, count)
 
     async def get(self, path: str) -> httpx.Response:
         """GET on its HTTP endpoints. Raises httpx.TransportError."""
-        async with httpx.AsyncClient(trust_env=False, timeout=_HTTP_S) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE_S) as client:
             return await client.get(self.http_url + path)
 
     async def scrape(self) -> Scrape:
@@ -214,7 +212,7 @@ class BridgeProcess:
         samples = [sample for family in families for sample in family.samples]
         return Scrape({(one.name, frozenset(one.labels.items())): one.value for one in samples})
 
-    async def wait_http(self, path: str = "/readyz", status: int = 200, timeout: float = 10.0) -> httpx.Response:
+    async def wait_http(self, path: str = "/readyz", status: int = 200, timeout: float = PATIENCE_S) -> httpx.Response:
         """The first answer with that status. Raises NotSeen, at once where the bridge ended."""
         seen: object = "nothing asked"
 
@@ -230,7 +228,7 @@ class BridgeProcess:
 
         return await self._poll(ask, timeout, lambda: f"{path} never said {status}; last: {seen}")
 
-    async def wait_scrape(self, predicate: Callable[[Scrape], bool], timeout: float = 10.0) -> Scrape:
+    async def wait_scrape(self, predicate: Callable[[Scrape], bool], timeout: float = PATIENCE_S) -> Scrape:
         """The first scrape that fits. Raises NotSeen, at once where the bridge ended."""
         last = Scrape()
 

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Literal, Self, cast
 
 from tests.support import (
+    PATIENCE_S,
     PINGRESP,
     SUBACK,
     UNSUBACK,
@@ -170,7 +171,7 @@ class Connection:
         if not self._writer.is_closing():
             self._writer.write(data)
 
-    async def wait_ended(self, timeout: float = 5.0) -> Ending:
+    async def wait_ended(self, timeout: float = PATIENCE_S) -> Ending:
         """How it ended. Raises TimeoutError."""
         await asyncio.wait_for(self._closed.wait(), timeout)
         assert self.ended is not None
@@ -317,13 +318,15 @@ class ScriptedBroker:
             if connection.ended is None:
                 connection.resume()
 
-    async def wait_connected(self, client_id: str | None = None, *, count: int = 1, timeout: float = 5.0) -> Connection:
+    async def wait_connected(
+        self, client_id: str | None = None, *, count: int = 1, timeout: float = PATIENCE_S
+    ) -> Connection:
         """The n-th accepted connection (of that client); count=2 waits for a reconnect. Raises NotSeen."""
         found = await self._accepted.wait(lambda one: client_id in (None, one.client_id), timeout, count)
         return found[-1]
 
     async def wait_publishes(
-        self, count: int, topic_filter: str = "#", *, client_id: str | None = None, timeout: float = 5.0,
+        self, count: int, topic_filter: str = "#", *, client_id: str | None = None, timeout: float = PATIENCE_S,
         since: int = 0,
     ) -> list[Publish]:  # fmt: skip
         """The first `count` publishes on such topics, from place `since` of `got` on. Raises NotSeen."""
@@ -337,13 +340,13 @@ class ScriptedBroker:
         return [got.packet for got in found if isinstance(got.packet, Publish)]
 
     async def wait_packet(
-        self, predicate: Callable[[Got], bool], *, count: int = 1, timeout: float = 5.0, since: int = 0
+        self, predicate: Callable[[Got], bool], *, count: int = 1, timeout: float = PATIENCE_S, since: int = 0
     ) -> Got:
         """The n-th packet that fits. Raises NotSeen."""
         return (await self._got.wait(predicate, timeout, count, since))[-1]
 
     async def wait_subscribed(
-        self, topic: str, client_id: str | None = None, *, timeout: float = 5.0, since: int = 0
+        self, topic: str, client_id: str | None = None, *, timeout: float = PATIENCE_S, since: int = 0
     ) -> Connection:
         """The first connection that subscribed so that it would hear the topic. Raises NotSeen."""
 

@@ -65,7 +65,7 @@ async def show(
         stack.callback(lambda: print(f"--- log of the show\n{bridge.log}"))
         await stack.enter_async_context(bridge)
         for name in backends:
-            await ear.wait_topic(f"ws2mqtt/{name}/state", lambda one: b'"online"' in one.payload, 30.0)
+            await ear.wait_topic(f"ws2mqtt/{name}/state", lambda one: b'"online"' in one.payload)
         yield Show(broker, bridge, ear, lora, pbx)
 
 

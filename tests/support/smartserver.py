@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bridge.simulators.smartserver import SmartserverSimOptions, SmartserverSimulator
-from tests.support import matches
+from tests.support import PATIENCE_S, matches
 from tests.support.ear import Ear, Message
-from tests.support.house import FAST, PATIENCE_S
+from tests.support.house import FAST
 from tests.support.mosquitto import Mosquitto
 from tests.support.process import BridgeProcess
 

@@ -67,7 +67,7 @@ class Commanding:
 
     def _read(self, flight: Flight, now: Instant) -> None:
         body = flight.command.body
-        qualifier = "/".join(names.told_by(flight.command.subject))
+        qualifier, asked = "/".join(names.told_by(flight.command.subject)), now.mono
 
         def done(answer: Answer, now: Instant) -> None:
             found = values(answer)
@@ -80,7 +80,7 @@ class Commanding:
             else:
                 self._talk.fail(flight.command, 502, "unreadable", "the platform's answer cannot be read")
             if body.max_age == 0 and qualifier in self._points:
-                self._reads.forced((qualifier,), now)
+                self._reads.forced((qualifier,), asked, now)
             self.orders.finished(flight, now)
 
         self.orders.ask(flight, body.request(self._place(flight)), now, done)

@@ -71,7 +71,7 @@ class Reads:
         if known.isdisjoint(self._asked):  # a device that is removed proves nothing any more
             self._proof = None
         self._line = deque(one for one in self._line if one in known)
-        self._line.extendleft(qualifiers)
+        self._line.extendleft(one for one in qualifiers if one in known)
         self.woken(now)
 
     def rest(self) -> None:
@@ -137,8 +137,10 @@ class Reads:
         if self._proof is not None and any(qualifiers_of(one) for one in self._asked):
             self._proof = None
 
-    def forced(self, group: tuple[str, ...], now: Instant) -> None:
-        """The platform has taken a read that goes to the device."""
+    def forced(self, group: tuple[str, ...], asked: float, now: Instant) -> None:
+        """The platform has taken a read that goes to the device; asked: when. The update may come before the answer."""
+        if self._heard_at > asked:
+            return
         if self._proof is None and now.mono >= self._not_before and any(self.may_prove(one) for one in group):
             self._proof, self._asked = now.mono + _PROOF_S, group
 
@@ -150,9 +152,10 @@ class Reads:
 
     def _read(self, group: tuple[str, ...], now: Instant, failed: Answer | None) -> None:
         self._next = now.mono + (_BUSY_PACE_S if self.busy else _PACE_S)
+        asked = now.mono
 
         def answered(answer: Answer, now: Instant) -> None:
-            self._answered(group, answer, now)
+            self._answered(group, asked, answer, now)
 
         listed = ",".join(map(names.escaped, group))
         path = f"/iap/devs/*/if/*/*/*+qualifier=-{listed}/value?max_age=0&noxs=true"
@@ -162,7 +165,7 @@ class Reads:
             ask = Ask("GET", path, again="failure", after=answers.retry_after(failed) or 0.0)
         self._id = self._talk.ask(ask, answered)
 
-    def _answered(self, group: tuple[str, ...], answer: Answer, now: Instant) -> None:
+    def _answered(self, group: tuple[str, ...], asked: float, answer: Answer, now: Instant) -> None:
         self._id = None
         if not answers.good(answer):
             self._tries += 1
@@ -171,7 +174,7 @@ class Reads:
             return
         for told in values(answer):
             self._cached(told, now)
-        self.forced(group, now)
+        self.forced(group, asked, now)
 
 
 def values(answer: Answer) -> list[Update]:

@@ -73,7 +73,7 @@ class SmartserverSession:
         self._resolved = self._resolving = self._again = self._counted = False
         self._partial: str | None = None  # why the platform takes less than the whole list
         self._renewal: str | None = None  # why the session cannot be renewed
-        self._taken = False  # the list, by somebody else
+        self._taken: tuple[str, ...] = ()  # what was read when the list was somebody else's
         self._monitoring = True
         self._reload_at: float | None = None
         self._stopped = False
@@ -184,7 +184,7 @@ class SmartserverSession:
         self._backfill.blind()
         self._reads.rest()
         self._alarms.rest()
-        self._taken = False
+        self._taken = ()
         self._commands.orders.lost(now)
         self._subscription.cancel()
         self._send_list(now)  # for the socket of a renewal that is under way
@@ -278,6 +278,8 @@ class SmartserverSession:
         self._partial = refusal
         ended = self._entrance.listed(now)
         self._stand()
+        if self._taken:  # is it ours again? What is read before the platform has the list proves nothing
+            self._reads.also(self._taken, self._points.qualifiers, now)
         if not ended:
             return
         gap = self._blindness.ends(now)
@@ -304,14 +306,13 @@ class SmartserverSession:
             return
         self._reads.heard(now)
         if self._taken:
-            self._taken = False
+            self._taken = ()
             self._stand()
 
     def _stolen(self, group: tuple[str, ...], now: Instant) -> None:
-        self._taken = True
+        self._taken = group
         self._stand()
         self._send_list(now)
-        self._reads.also(group, self._points.qualifiers, now)
 
     def _may_prove(self, qualifier: str) -> bool:
         """A device that is down is silent whoever has the list."""

@@ -334,6 +334,31 @@ def test_a_read_without_an_update_means_that_the_list_was_taken() -> None:
     assert hq.lists() == [[LUX, LAMP]] * 2
 
 
+def test_whether_a_stolen_list_is_ours_again_is_asked_once_the_platform_has_it() -> None:
+    """A read that overtakes the list brings its update to nobody."""
+    hq = online()
+    hq.answers["PUT /iap/dp/updates"] = None
+    hq.later(12)
+    assert (hq.condition[0], len(hq.lists())) == ("degraded", 2)
+    assert len(hq.asked("GET /iap/devs/*/if")) == 1
+    hq.answer("PUT /iap/dp/updates", Answer(204))
+    assert len(hq.asked("GET /iap/devs/*/if")) == 2
+    hq.value(1)
+    assert hq.condition == ("online", None)
+
+
+def test_an_update_that_comes_before_the_answer_to_the_read_is_its_update() -> None:
+    held: dict[str, Any] = {"GET /iap/devs/*/if": None}
+    hq = online(held).later(0.1).value(1)
+    hq.answer("GET /iap/devs/*/if", told([])).later(30)
+    assert hq.condition == ("online", None), "a round"
+    hq.answers["GET /iap/devs/12/if"] = None
+    hq.order("read", LUX_SUBJECT, max_age="0s")
+    hq.later(0.1).value(2).answer("GET /iap/devs/12/if", told([POINTS[0]])).later(30)
+    assert hq.condition == ("online", None), "a command"
+    assert hq.lists() == [[LUX, LAMP]]
+
+
 def test_a_device_that_is_removed_before_it_answers_proves_nothing() -> None:
     there = {
         "GET /iap/devs/13/if": told([{"dpQualifier": "17qz7ab/modbus/2.1/Meter/0/power", "value": 1}]),
