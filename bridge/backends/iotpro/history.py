@@ -26,7 +26,7 @@ from bridge.options import Reconnect
 
 AT_ONCE = 4
 LIMIT = 1000  # points of one key in one answer
-SETTLE_S = 3.0  # by so much later than it is told a value may be written
+SETTLE_S = 1.0  # by so much later than it is told a value may be written: ten of the batches that platforms write
 _TRIES = 5  # of one page, in which nothing was said but that it failed
 
 

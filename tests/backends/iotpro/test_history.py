@@ -86,7 +86,7 @@ def test_live_events_go_on_and_are_not_told_twice() -> None:
 
 def test_not_more_than_max_is_filled() -> None:
     _, step = blind(item(values=lat(100_000_000)), seconds=100_000, backfill=BackfillOptions(Duration(3600)))
-    assert asked(step)["startTs"] == str(MS + 100_004_000 - 3_600_000)
+    assert asked(step)["startTs"] == str(MS + int(100_001 + SETTLE_S) * 1000 - 3_600_000)
 
 
 def test_what_is_cut_by_max_is_partial() -> None:
