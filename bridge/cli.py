@@ -74,6 +74,13 @@ def _drop_output() -> None:
 
 def _run(args: argparse.Namespace) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # it waits until somebody is there to hear it
+    try:
+        return _serve(args)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+
+
+def _serve(args: argparse.Namespace) -> int:
     from bridge.app import serve
 
     try:

@@ -164,6 +164,7 @@ def test_check_shows_where_each_problem_is(tmp_path: Path, capsys: pytest.Captur
     """The first line of each as the other commands have it: programs read those."""
     path = file(tmp_path, BAD)
     assert main(["run", "-c", path]) == 78
+    assert signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ()), "nobody inherits what was for the start"
     brief = capsys.readouterr().err.splitlines()
     assert main(["check", "-c", path]) == 78
     told = capsys.readouterr()
