@@ -22,6 +22,14 @@ ScriptedFactory = Callable[..., Awaitable[ScriptedBroker]]
 BridgeFactory = Callable[..., Awaitable[BridgeProcess]]
 
 
+_LONG = ("test_replicas.py", "test_faults.py", "test_contract.py")  # they mostly wait
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first: with several workers, none is still at one when all others have ended."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 @pytest.fixture
 def base() -> str:
     """A base topic that no other test uses, so that all may share one broker."""
