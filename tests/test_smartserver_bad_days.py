@@ -282,11 +282,7 @@ async def test_a_life_in_which_nothing_was_told_ends_no_gap(
     mosquitto: Mosquitto, tmp_path: Path, base: str, dropped: bool
 ) -> None:
     """A socket without the list is no sign that the platform tells us anything."""
-    async with building(mosquitto, tmp_path / "house", base, simulator()) as home:
-        home.config["outbox"] = {"path": str(tmp_path / "outbox")}
-        home.bridge.configure(home.config)
-        await home.bridge.terminate()
-        await home.bridge.start()
+    async with building(mosquitto, tmp_path / "house", base, simulator(), outbox=tmp_path / "outbox") as home:
         await well(home, 1, since=home.mark)
         assert await home.bridge.terminate() == 0
         home.platform.put(LUX, 2)
@@ -312,11 +308,7 @@ async def test_a_life_in_which_nothing_was_told_ends_no_gap(
 async def test_states_of_a_device_that_went_while_the_bridge_was_away_are_cleared(
     mosquitto: Mosquitto, tmp_path: Path, base: str
 ) -> None:
-    async with building(mosquitto, tmp_path / "house", base, simulator()) as home:
-        home.config["outbox"] = {"path": str(tmp_path / "outbox")}
-        home.bridge.configure(home.config)
-        await home.bridge.terminate()
-        await home.bridge.start()
+    async with building(mosquitto, tmp_path / "house", base, simulator(), outbox=tmp_path / "outbox") as home:
         await well(home, 7, since=home.mark)
         await home.told(f"{DEVICE_SUBJECT}/state")
         assert await home.bridge.terminate() == 0

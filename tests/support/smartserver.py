@@ -73,9 +73,12 @@ async def building(
     simulator: SmartserverSimulator | None = None,
     *,
     online: bool = True,
+    outbox: Path | None = None,
     **backend: Any,
 ) -> AsyncIterator[Building]:
-    """Everything started. simulator: a silent one of two rooms, if not given · backend: over the usual options."""
+    """Everything started. simulator: a silent one of two rooms, if not given · outbox: its folder, None: in memory ·
+    backend: over the usual options.
+    """
     async with AsyncExitStack() as stack:
         options = SmartserverSimOptions(rooms=2, rate=0, heartbeat=0)
         platform = await stack.enter_async_context(simulator or SmartserverSimulator(options))
@@ -85,6 +88,7 @@ async def building(
         }  # fmt: skip
         config = {
             "mqtt": {"url": mosquitto.url(), "base_topic": base, "client_id": base, "reconnect": FAST},
+            "outbox": {"path": str(outbox) if outbox else None},
             "backends": {"hq": {**usual, **backend}},
         }
         ear = await stack.enter_async_context(Ear(mosquitto.url(), f"{base}/#"))

@@ -40,6 +40,16 @@ def blind(*later: dict[str, object], seconds: float = 60.0, **options: object) -
     return session, settled(session, page(*later or (item(values=lat(9000)),), cmd=FIRST + 1), seconds + 1)
 
 
+def overtaken(picture: int) -> tuple[IotproSession, Step]:
+    """Told at 0, and blind; then the page's newest value, and a newer one before history is read."""
+    session = talking(item(values=lat(0)))
+    session.lost("main", Loss("closed", "gone", at(50)), at(60))
+    session.opened("main", at(60))
+    told(session, page(item(values=lat(picture)), cmd=FIRST + 1), 61)
+    told(session, update(lat(9500, "5")), 61.5)
+    return session, session.woken(at(61 + SETTLE_S))
+
+
 def settled(session: IotproSession, message: dict[str, object], seconds: float) -> Step:
     """The last page is told, and a while has passed."""
     step = told(session, message, seconds)
@@ -175,12 +185,7 @@ def test_history_is_pulled() -> None:
 
 def test_what_was_saved_between_the_picture_and_the_next_update_is_read() -> None:
     """The platform reads a page first, and follows it later: what is overtaken in between is told by nobody."""
-    session = talking(item(values=lat(0)))
-    session.lost("main", Loss("closed", "gone", at(50)), at(60))
-    session.opened("main", at(60))
-    told(session, page(item(values=lat(9000)), cmd=FIRST + 1), 61)
-    told(session, update(lat(9500, "5")), 61.5)
-    step = session.woken(at(61 + SETTLE_S))
+    session, step = overtaken(picture=9000)
     assert (asked(step)["startTs"], asked(step)["endTs"]) == (str(MS + 1), str(MS + 9500))
     answer = history({LATITUDE: [(9000, "1.5"), (9200, "3"), (9500, "5")]})
     step = session.answered(calls(step)[0].id, answer, at(65))
@@ -188,12 +193,7 @@ def test_what_was_saved_between_the_picture_and_the_next_update_is_read() -> Non
 
 
 def test_a_picture_that_is_older_than_the_gap_is_no_end_of_it() -> None:
-    session = talking(item(values=lat(0)))
-    session.lost("main", Loss("closed", "gone", at(50)), at(60))
-    session.opened("main", at(60))
-    told(session, page(item(values=lat(0)), cmd=FIRST + 1), 61)
-    told(session, update(lat(9500, "5")), 61.5)
-    step = session.woken(at(61 + SETTLE_S))
+    _, step = overtaken(picture=0)
     assert (asked(step)["startTs"], asked(step)["endTs"]) == (str(MS + 1), str(MS + 9500))
 
 
@@ -207,12 +207,8 @@ def test_blind_again_before_history_is_written_begins_where_it_was() -> None:
 
 
 def test_what_is_corrected_while_it_is_withheld_is_told_anew() -> None:
-    session = talking(item(values=lat(0)))
-    session.lost("main", Loss("closed", "gone", at(50)), at(60))
-    session.opened("main", at(60))
-    told(session, page(item(values=lat(9000)), cmd=FIRST + 1), 61)
-    told(session, update(lat(9500)), 62)
-    (call,) = calls(session.woken(at(61 + SETTLE_S)))
+    session, step = overtaken(picture=9000)
+    (call,) = calls(step)
     step = session.answered(call.id, history({LATITUDE: [(9000, "2")]}), at(65))
     assert events(step) == [(SUBJECT, 9000, {LATITUDE: 2})]
 
